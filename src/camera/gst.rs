@@ -1,0 +1,241 @@
+//! The supervisor of one camera's pipeline.
+//!
+//! One thread a camera builds the pipeline, plays it and reads its bus. After an error nothing of
+//! it is used again: the pipeline goes to NULL, is dropped, and a new one is built. Elements that
+//! went through an error do not all come back, and what was rebuilt from nothing cannot be half
+//! broken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::{AppSink, AppSinkCallbacks};
+
+use super::slot::Slot;
+use super::{CameraError, Options, Source, elements, pipeline};
+
+/// How often the supervisor looks up from the bus: for a stop, and for a camera that fell silent.
+const LOOK_UP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+/// How one run of a pipeline ended.
+enum End {
+    Stopped,
+    EndOfStream,
+    Failed(String),
+}
+
+/// Builds the pipeline once and drops it again.
+pub(super) fn check(camera: &str, options: &Options) -> Result<(), CameraError> {
+    gst::init().map_err(|error| CameraError::Start {
+        camera: camera.to_owned(),
+        what: "GStreamer",
+        why: error.to_string(),
+    })?;
+    pipeline::build(camera, options).map(drop)
+}
+
+/// Starts the supervisor.
+pub(super) fn start(camera: &str, options: &Options, slot: &Arc<Slot>) -> Result<(), CameraError> {
+    check(camera, options)?;
+    let (name, options, slot) = (camera.to_owned(), options.clone(), Arc::clone(slot));
+    std::thread::Builder::new()
+        .name(format!("camera {camera}"))
+        .spawn(move || {
+            supervise(&name, &options, &slot);
+            slot.finish();
+        })
+        .map(drop)
+        .map_err(|error| CameraError::Start {
+            camera: camera.to_owned(),
+            what: "the camera's thread",
+            why: error.to_string(),
+        })
+}
+
+fn supervise(camera: &str, options: &Options, slot: &Arc<Slot>) {
+    let mut attempt = 0;
+    loop {
+        let (before, is_live) = (slot.brought(), AtomicBool::new(is_live(&options.source)));
+        let is_live = Arc::new(is_live);
+        let end = run(camera, options, slot, &is_live);
+        let comes_back = is_live.load(Ordering::Relaxed);
+        match end {
+            End::Stopped => return,
+            End::EndOfStream if !comes_back => return slot.end(),
+            End::EndOfStream => slot.lose("the camera ended its stream".to_owned()),
+            End::Failed(reason) => slot.lose(reason),
+        }
+        if !comes_back {
+            return slot.end();
+        }
+        if slot.brought() > before {
+            attempt = 0;
+        }
+        if slot.pause(options.reconnect.wait(attempt)) {
+            return;
+        }
+        attempt = attempt.saturating_add(1);
+    }
+}
+
+/// Whether the source is known to be a camera before it plays. Of a text pipeline it is known only
+/// then, and one that fails to start is taken for a camera: it may be plugged in later.
+fn is_live(source: &Source) -> bool {
+    match source {
+        Source::Uri(uri) => !uri.starts_with("file:"),
+        Source::Device(_) | Source::Pipeline(_) => true,
+        Source::Folder { .. } => false,
+    }
+}
+
+/// A pipeline that is in NULL when it is dropped, whatever happens.
+struct Playing(gst::Pipeline);
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.set_state(gst::State::Null) {
+            tracing::warn!(%error, "a pipeline does not close");
+        }
+        if let Some(bus) = self.0.bus() {
+            bus.set_flushing(true);
+        }
+    }
+}
+
+/// Builds and plays one pipeline until it ends, fails or is stopped. `is_live` is corrected as soon
+/// as the pipeline itself says what it is.
+fn run(camera: &str, options: &Options, slot: &Arc<Slot>, is_live: &Arc<AtomicBool>) -> End {
+    let built = match pipeline::build(camera, options) {
+        Ok(built) => built,
+        Err(error) => return End::Failed(error.to_string()),
+    };
+    let Some(bus) = built.pipeline.bus() else {
+        return End::Failed("a pipeline without a bus".to_owned());
+    };
+    let playing = Playing(built.pipeline);
+    let is_text = matches!(options.source, Source::Pipeline(_));
+    let waits = Arc::new(AtomicBool::new(!options.realtime && (is_text || !is_live_now(is_live))));
+    connect(&built.sink, slot, &waits);
+    built.sink.set_sync(options.realtime && (is_text || !is_live_now(is_live)));
+    match playing.0.set_state(gst::State::Paused) {
+        Err(_) => return End::Failed(start_failure(&bus)),
+        // A live source brings nothing before it plays, so nothing has passed the sink yet.
+        Ok(gst::StateChangeSuccess::NoPreroll) => {
+            is_live.store(true, Ordering::Relaxed);
+            waits.store(false, Ordering::Relaxed);
+            built.sink.set_sync(false);
+        }
+        Ok(_) if is_text => is_live.store(false, Ordering::Relaxed),
+        Ok(_) => {}
+    }
+    if playing.0.set_state(gst::State::Playing).is_err() {
+        return End::Failed(start_failure(&bus));
+    }
+    watch(&playing.0, &bus, options, slot)
+}
+
+fn is_live_now(is_live: &AtomicBool) -> bool {
+    is_live.load(Ordering::Relaxed)
+}
+
+/// Carries each frame from the sink into the slot. `waits`: the pipeline waits until the last
+/// frame was taken.
+fn connect(sink: &AppSink, slot: &Arc<Slot>, waits: &Arc<AtomicBool>) {
+    sink.set_max_buffers(1);
+    sink.set_drop(!waits.load(Ordering::Relaxed));
+    let (slot, waits) = (Arc::clone(slot), Arc::clone(waits));
+    let carry = move |sink: &AppSink| {
+        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        let damaged =
+            |buffer: &gst::BufferRef| buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+        if sample.buffer().is_some_and(damaged) {
+            slot.spoil();
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        let picture = pipeline::picture(&sample).map_err(|why| {
+            gst::element_error!(sink, gst::StreamError::Format, ("{why}"));
+            gst::FlowError::Error
+        })?;
+        let at = pipeline::running_ns(&sample);
+        if !waits.load(Ordering::Relaxed) {
+            slot.put(picture, at);
+        } else if !slot.put_when_free(picture, at) {
+            return Err(gst::FlowError::Flushing);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    };
+    sink.set_callbacks(AppSinkCallbacks::builder().new_sample(carry).build());
+}
+
+/// Reads the bus until the pipeline ends, fails, falls silent or is to stop.
+fn watch(pipeline: &gst::Pipeline, bus: &gst::Bus, options: &Options, slot: &Slot) -> End {
+    let mut missing = None;
+    let mut seen = (slot.brought(), Instant::now());
+    loop {
+        if slot.is_stopped() {
+            return End::Stopped;
+        }
+        if slot.brought() != seen.0 {
+            seen = (slot.brought(), Instant::now());
+        } else if options.silence_limit.is_some_and(|limit| seen.1.elapsed() >= limit) {
+            return End::Failed(format!("no frame for {:.1} s", seen.1.elapsed().as_secs_f64()));
+        }
+        let Some(message) = bus.timed_pop(LOOK_UP) else { continue };
+        match message.view() {
+            gst::MessageView::Eos(_) => return End::EndOfStream,
+            gst::MessageView::Error(error) => {
+                let reason = reason(error);
+                return End::Failed(match missing {
+                    Some(advice) => format!("{reason}; {advice}"),
+                    None => reason,
+                });
+            }
+            gst::MessageView::Element(element) => {
+                if let Some(advice) = element.structure().and_then(missing_plugin) {
+                    missing = Some(advice);
+                }
+            }
+            gst::MessageView::Latency(_) => {
+                if let Err(error) = pipeline.recalculate_latency() {
+                    tracing::debug!(%error, "latency stays as it is");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why a pipeline did not start, in the words of the element that refused.
+fn start_failure(bus: &gst::Bus) -> String {
+    let wait = gst::ClockTime::from_mseconds(500);
+    let message = bus.timed_pop_filtered(wait, &[gst::MessageType::Error]);
+    match message.as_ref().map(|message| message.view()) {
+        Some(gst::MessageView::Error(error)) => reason(error),
+        _ => "the pipeline does not start and does not say why".to_owned(),
+    }
+}
+
+/// An error in one line: which element, what it says, and its detail without the source position
+/// that GStreamer puts first.
+fn reason(error: &gst::message::Error) -> String {
+    let element = error.src().map(|source| source.name().to_string()).unwrap_or_default();
+    let said = error.error().message().to_owned();
+    let debug = error.debug().unwrap_or_default();
+    let detail: Vec<&str> = debug.lines().skip(1).map(str::trim).collect();
+    let detail = detail.join(" ");
+    if detail.is_empty() {
+        format!("{element}: {said}")
+    } else {
+        format!("{element}: {said} ({detail})")
+    }
+}
+
+fn missing_plugin(structure: &gst::StructureRef) -> Option<String> {
+    if structure.name() != "missing-plugin" {
+        return None;
+    }
+    let stream = structure.get::<String>("name").unwrap_or_else(|_| "this stream".to_owned());
+    Some(elements::decoder_advice(&stream))
+}

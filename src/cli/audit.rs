@@ -1,0 +1,156 @@
+//! `inspectd audit`: read the log.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::{ConfigFile, Exit};
+use crate::store::{self, Filter, Reader};
+use crate::verdict::Outcome;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  inspectd audit list --last 20
+  inspectd audit list --verdict review --since 2026-11-20T06:00:00Z
+  inspectd audit show 17
+  inspectd audit show 0193a1b2 --json
+  inspectd audit export --format csv --out shift.csv";
+
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Read this database instead of the configured one.
+    #[arg(long, value_name = "FILE", global = true)]
+    database: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List records as a table, oldest first.
+    List(Selection),
+    /// Show one record.
+    Show {
+        /// Its sequence number, or its result_id or the beginning of it.
+        record: String,
+        /// Print the record as it is stored.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write records as JSON lines or CSV.
+    Export {
+        #[command(flatten)]
+        selection: Selection,
+        /// The form.
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: Format,
+        /// The file to write; standard output without it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct Selection {
+    /// Only this station.
+    #[arg(long)]
+    station: Option<String>,
+    /// Only this verdict.
+    #[arg(long, value_enum)]
+    verdict: Option<Word>,
+    /// Only this serial number.
+    #[arg(long)]
+    serial: Option<String>,
+    /// Only records decided at or after this moment (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    since: Option<jiff::Timestamp>,
+    /// Only records decided before this moment (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    until: Option<jiff::Timestamp>,
+    /// Only the newest N of them.
+    #[arg(long, value_name = "N")]
+    last: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Word {
+    Pass,
+    Fail,
+    Review,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Jsonl,
+    Csv,
+}
+
+impl Selection {
+    fn filter(&self) -> Filter {
+        Filter {
+            station: self.station.clone(),
+            serial: self.serial.clone(),
+            verdict: self.verdict.map(|word| match word {
+                Word::Pass => Outcome::Pass,
+                Word::Fail => Outcome::Fail,
+                Word::Review => Outcome::Review,
+            }),
+            since: self.since,
+            until: self.until,
+            last: self.last,
+        }
+    }
+}
+
+/// Opens the log read-only, beside a running daemon or not, and answers.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let (database, evidence_dir) = match &arguments.database {
+        Some(path) => (path.clone(), None),
+        None => {
+            let options = super::run::load(&arguments.config)?.settings.store;
+            (options.path, Some(options.evidence_dir))
+        }
+    };
+    let reader = Reader::open(&database).map_err(|error| Exit::Store.because(error))?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    match &arguments.command {
+        Command::List(selection) => {
+            store::report::list(&reader, &selection.filter(), &mut out)?;
+        }
+        Command::Show { record, json } => {
+            store::report::show(&reader, record, *json, evidence_dir.as_deref(), &mut out)?;
+        }
+        Command::Export { selection, format, out: path } => {
+            let form = match format {
+                Format::Jsonl => store::export::ExportFormat::JsonLines,
+                Format::Csv => store::export::ExportFormat::Csv,
+            };
+            export(&reader, &selection.filter(), form, path.as_ref(), &mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn export(
+    reader: &Reader,
+    filter: &Filter,
+    format: store::export::ExportFormat,
+    path: Option<&PathBuf>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        store::export::export(reader, filter, format, out)?;
+        return Ok(());
+    };
+    let unwritable = |error: io::Error| anyhow::anyhow!("cannot write {}: {error}", path.display());
+    let mut file = BufWriter::new(File::create(path).map_err(unwritable)?);
+    let count = store::export::export(reader, filter, format, &mut file)?;
+    file.flush().map_err(unwritable)?;
+    eprintln!("{count} records written to {}", path.display());
+    Ok(())
+}

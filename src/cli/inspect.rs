@@ -1,0 +1,98 @@
+//! `inspectd inspect`: one picture, one record.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{ConfigFile, Exit};
+use crate::clock::{Clock, SystemClock};
+use crate::daemon::{self, DaemonError};
+use crate::frame::{Frame, Rgb8};
+use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
+use crate::station::Station;
+use crate::{evaluate, telemetry};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  inspectd inspect part.png --station demo --config config/inspectd.toml
+  inspectd inspect crop.png --station demo --whole     (the picture is what the region sees)";
+
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// The picture: PNG, JPEG or BMP.
+    image: PathBuf,
+    /// The station whose regions, questions and rules apply.
+    #[arg(long)]
+    station: String,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Take the picture as what each region sees instead of cutting the regions out of it.
+    #[arg(long)]
+    whole: bool,
+}
+
+/// Names the evidence but leaves no file: this command is for trying, not for the log.
+struct NamesOnly;
+
+impl EvidenceKeeper for NamesOnly {
+    fn keep(&self, picture: &Rgb8) -> Result<String, String> {
+        Ok(crate::vlm::Digest::of(&picture.data).to_string())
+    }
+}
+
+/// Prints the record as JSON; nothing is stored or published.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let loaded = super::run::load(&arguments.config)?;
+    telemetry::start("warn", telemetry::Format::Auto);
+    let station = pick(&loaded.stations, &arguments.station)?;
+    let station =
+        if arguments.whole { evaluate::whole_picture_station(station) } else { station.clone() };
+    let station = Arc::new(station);
+    let picture = read(&arguments.image)?;
+
+    let settings = &loaded.settings;
+    let engine = daemon::load_engine(settings).map_err(super::run::exit_of)?;
+    let model = EngineModel::new(Arc::clone(&engine), std::slice::from_ref(&station))
+        .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (model_digest, program) = (engine.digest().to_string(), daemon::program_digest());
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, &model_digest, &program);
+    let now = clock.now();
+    let frame = Frame {
+        sequence: 1,
+        camera: Arc::from(station.name.as_str()),
+        captured: now,
+        pipeline_ns: None,
+        picture,
+    };
+    let part = Part {
+        station,
+        job_id: 0,
+        part_id: arguments.image.display().to_string(),
+        triggered: now,
+        frame: Some(Arc::new(frame)),
+        missed: None,
+        ticket: None,
+    };
+    let inspection = Inspector::new(model, clerk).inspect(&part, &NamesOnly);
+    println!("{}", serde_json::to_string_pretty(&inspection)?);
+    Ok(())
+}
+
+/// The station of this name, or an error that lists those there are.
+pub(super) fn pick<'s>(stations: &'s [Station], name: &str) -> anyhow::Result<&'s Station> {
+    stations.iter().find(|station| station.name == name).ok_or_else(|| {
+        let names: Vec<&str> = stations.iter().map(|station| station.name.as_str()).collect();
+        let all = names.join(", ");
+        Exit::Usage.because(anyhow::anyhow!("no station is called \"{name}\"; there are: {all}"))
+    })
+}
+
+fn read(path: &PathBuf) -> anyhow::Result<Rgb8> {
+    let unreadable = |why: String| {
+        Exit::Usage.because(anyhow::anyhow!("cannot read the picture {}: {why}", path.display()))
+    };
+    let picture = image::open(path).map_err(|error| unreadable(error.to_string()))?.into_rgb8();
+    let (width, height) = picture.dimensions();
+    Rgb8::from_data(width, height, picture.into_raw())
+        .ok_or_else(|| unreadable("its size and its data disagree".to_owned()))
+}

@@ -1,0 +1,99 @@
+//! The command line: one file per command.
+
+mod audit;
+mod check;
+mod demo;
+mod evaluate;
+mod exit;
+mod inspect;
+mod model;
+mod run;
+mod simulate;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Inspects parts on a production line with a vision-language model, on the device at the line.
+///
+/// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
+/// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
+/// evaluation's own check failed.
+#[derive(Parser, Debug)]
+#[command(name = "inspectd", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the daemon: cameras in, verdicts, records and messages out.
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::Arguments),
+    /// Check the configuration and report every problem at once.
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Arguments),
+    /// Inspect one picture and print its record.
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(inspect::Arguments),
+    /// Run the simulated line with the built-in model and a broker of its own.
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::Arguments),
+    /// Make footage or labelled pictures of a simulated line.
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(simulate::Arguments),
+    /// Measure how right the answers are on a labelled set of pictures.
+    #[command(after_help = evaluate::EXAMPLES)]
+    Evaluate(evaluate::Arguments),
+    /// Read the audit log.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Arguments),
+    /// Look into a model.
+    #[command(after_help = model::EXAMPLES)]
+    Model(model::Arguments),
+    /// Print the tab completion for a shell, for instance: inspectd completions bash > /etc/bash_completion.d/inspectd
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The option that most commands share.
+#[derive(clap::Args, Debug, Clone)]
+struct ConfigFile {
+    /// The configuration file; stations stand beside it in `stations/*.toml`.
+    #[arg(
+        long = "config",
+        short = 'c',
+        value_name = "FILE",
+        env = "INSPECTD_CONFIG",
+        default_value = "/etc/inspectd/inspectd.toml"
+    )]
+    path: PathBuf,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
+        Command::Model(arguments) => model::run(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "inspectd", &mut io::stdout());
+            Ok(())
+        }
+    };
+    exit::code(result)
+}

@@ -1,0 +1,107 @@
+//! `inspectd model`: look into a model.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::Exit;
+use crate::vlm;
+use crate::vlm::trace::{TraceOptions, TracePrompt};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
+  inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors";
+
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Write the tensors of one prompt, to compare with the publisher's own code.
+    ///
+    /// The file holds input_ids (picture k as -k), pixel_values, image_embeds, logits_last,
+    /// steps_logits and greedy, computed in f32.
+    Trace(Trace),
+}
+
+#[derive(clap::Args, Debug)]
+struct Trace {
+    /// The model's folder, as published.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// A file with the full prompt, after the chat template.
+    #[arg(long, value_name = "FILE", required_unless_present = "ids_file")]
+    prompt_file: Option<PathBuf>,
+    /// A file with token ids instead: one a line, or a JSON list.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_file")]
+    ids_file: Option<PathBuf>,
+    /// A picture; repeat for <|image_2|> and so on.
+    #[arg(long = "image", value_name = "FILE")]
+    images: Vec<PathBuf>,
+    /// Tiles of the high-definition view; the model's own number without it.
+    #[arg(long, value_name = "N")]
+    num_crops: Option<usize>,
+    /// Tokens to generate, greedily.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    steps: usize,
+    /// Go on past the end-of-answer tokens.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// What happens where the prompt outgrows the short rotary factors: the first published code
+    /// keeps the cached keys, the later one computes them anew. Inspections always do the latter.
+    #[arg(long, value_enum, default_value = "keep")]
+    long_context: LongContext,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LongContext {
+    Keep,
+    Reprefill,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let Command::Trace(trace) = &arguments.command;
+    let prompt = match (&trace.prompt_file, &trace.ids_file) {
+        (_, Some(path)) => TracePrompt::IdsFile(path.clone()),
+        (Some(path), None) => TracePrompt::PromptFile(path.clone()),
+        (None, None) => anyhow::bail!("give --prompt-file or --ids-file"),
+    };
+    let options = TraceOptions {
+        model: trace.model.clone(),
+        prompt,
+        images: trace.images.clone(),
+        num_crops: trace.num_crops,
+        steps: trace.steps,
+        ignore_eos: trace.ignore_eos,
+        long_context: match trace.long_context {
+            LongContext::Keep => vlm::LongContext::Keep,
+            LongContext::Reprefill => vlm::LongContext::Reprefill,
+        },
+        out: trace.out.clone(),
+    };
+    let summary = vlm::trace::trace(&options).map_err(|error| Exit::Model.because(error))?;
+    println!("model         {}", summary.model);
+    println!(
+        "prompt        {} tokens, {} of pictures",
+        summary.prompt_tokens, summary.image_tokens
+    );
+    println!("answer        {:?}", summary.text);
+    println!(
+        "time          load {:.2} s, pixels {:.2} s, tower {:.2} s, prefill {:.2} s, decode {:.2} s",
+        summary.load.as_secs_f64(),
+        summary.preprocess.as_secs_f64(),
+        summary.tower.as_secs_f64(),
+        summary.prefill.as_secs_f64(),
+        summary.decode.as_secs_f64()
+    );
+    println!("written to    {}", trace.out.display());
+    Ok(())
+}

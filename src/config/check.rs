@@ -1,0 +1,189 @@
+//! `inspectd check`: every problem at once, or what would run.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::report::{Problem, Problems};
+use super::{Loaded, Settings, load};
+use crate::camera::{self, Source};
+use crate::roi::Area;
+use crate::station::{Question, Station, Task};
+use crate::trigger;
+use crate::verdict::Rules;
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Checked {
+    /// The program would start with it.
+    Good,
+    /// The program would refuse it.
+    Bad,
+}
+
+impl Checked {
+    /// The exit code: 0 good, 2 bad.
+    pub fn code(self) -> u8 {
+        match self {
+            Checked::Good => 0,
+            Checked::Bad => 2,
+        }
+    }
+}
+
+/// Checks the configuration at `path` and whether its cameras could be opened, without starting
+/// anything, and prints what it found. Errors are those of `out`.
+pub fn run(path: &Path, out: &mut dyn Write, colour: bool) -> io::Result<Checked> {
+    let loaded = match load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            write!(out, "{}", problems.render(colour))?;
+            writeln!(out, "{}", count(&problems))?;
+            return Ok(Checked::Bad);
+        }
+    };
+    let cameras = check_cameras(&loaded.stations);
+    write!(out, "{}{}", loaded.warnings.render(colour), cameras.render(colour))?;
+    if !cameras.is_empty() {
+        writeln!(out, "{} is well written, but would not start on this machine.", path.display())?;
+        return Ok(Checked::Bad);
+    }
+    writeln!(out, "{} is good. This would run:\n", path.display())?;
+    summary(&loaded, out)?;
+    Ok(Checked::Good)
+}
+
+fn check_cameras(stations: &[Station]) -> Problems {
+    let check = |station: &Station| camera::check(&station.name, &station.camera).err();
+    let problems = stations.iter().filter_map(check).map(|why| Problem::error(why.to_string()));
+    Problems::new(problems.collect())
+}
+
+fn count(problems: &Problems) -> String {
+    let errors = problems.errors();
+    let warnings = problems.len() - errors;
+    let tail = match warnings {
+        0 => String::new(),
+        1 => " and 1 warning".to_owned(),
+        many => format!(" and {many} warnings"),
+    };
+    format!("{errors} error{}{tail}", if errors == 1 { "" } else { "s" })
+}
+
+fn summary(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
+    device(&loaded.settings, out)?;
+    for station in &loaded.stations {
+        writeln!(out)?;
+        one_station(station, out)?;
+    }
+    Ok(())
+}
+
+fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
+    let model = &settings.model;
+    writeln!(out, "device     {}", settings.device)?;
+    writeln!(
+        out,
+        "model      {}, {} threads, {}",
+        model.path.display(),
+        model.threads,
+        model.precision.as_str()
+    )?;
+    writeln!(out, "records    {}", settings.store.path.display())?;
+    writeln!(out, "evidence   {}", settings.store.evidence_dir.display())?;
+    match &settings.broker {
+        Some(broker) => writeln!(
+            out,
+            "broker     {}:{}, topics {}/{}/…",
+            broker.host, broker.port, broker.prefix, broker.device
+        ),
+        None => writeln!(out, "broker     none: results are kept, not sent"),
+    }
+}
+
+fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
+    let simulated = if station.is_simulated { ", simulated" } else { "" };
+    writeln!(out, "station    {} (recipe {}{simulated})", station.name, station.recipe)?;
+    writeln!(out, "  camera   {}", source(&station.camera.source))?;
+    writeln!(out, "  trigger  {}", trigger(&station.trigger))?;
+    writeln!(
+        out,
+        "  verdict  within {} ms, {} parts may wait",
+        station.deadline.as_millis(),
+        station.queue_parts
+    )?;
+    for region in &station.regions {
+        writeln!(out, "  region   {}: {}", region.name, area(&region.area))?;
+    }
+    for asked in &station.questions {
+        writeln!(out, "  question {}: {}", asked.name, question(asked))?;
+    }
+    rules(&station.rules, out)?;
+    writeln!(out, "  digest   {}", station.config_digest)
+}
+
+/// The source in words. What stands before an `@` in an address may be a password.
+fn source(source: &Source) -> String {
+    match source {
+        Source::Uri(uri) => match uri.split_once("://").zip(uri.rsplit_once('@')) {
+            Some(((scheme, _), (_, host))) if scheme.starts_with("rtsp") => {
+                format!("{scheme}://…@{host}")
+            }
+            _ => uri.clone(),
+        },
+        Source::Device(path) => path.display().to_string(),
+        Source::Pipeline(text) => format!("pipeline {text}"),
+        Source::Folder { path, interval: None } => format!("pictures in {}", path.display()),
+        Source::Folder { path, interval: Some(interval) } => {
+            format!("pictures in {}, one each {} ms", path.display(), interval.as_millis())
+        }
+    }
+}
+
+fn trigger(options: &trigger::Options) -> String {
+    match options {
+        trigger::Options::EveryFrame => "every frame".to_owned(),
+        trigger::Options::Interval { every } => format!("a frame each {} ms", every.as_millis()),
+        trigger::Options::Presence(_) => "each part that passes the centre".to_owned(),
+    }
+}
+
+fn area(area: &Area) -> String {
+    match area {
+        Area::Whole => "the whole frame".to_owned(),
+        Area::Pixels(rect) => {
+            format!("{}x{} px at {}, {}", rect.width, rect.height, rect.x, rect.y)
+        }
+        Area::Fraction { x, y, width, height } => {
+            format!("{width:.3} x {height:.3} of the frame at {x:.3}, {y:.3}")
+        }
+    }
+}
+
+fn question(question: &Question) -> String {
+    let about = match &question.task {
+        Task::Serial(spec) => format!("a serial like {}", spec.template),
+        Task::Defects(spec) => format!("up to {} of {}", spec.max_count, spec.classes.join(", ")),
+        Task::Fields(fields) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+            format!("the fields {}", names.join(", "))
+        }
+    };
+    format!("{about}; shows {}", question.regions.join(", "))
+}
+
+fn rules(rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
+    for rule in &rules.defects {
+        let mut parts = Vec::new();
+        for (word, list) in [("fail", &rule.fail), ("review", &rule.review), ("pass", &rule.pass)] {
+            if !list.is_empty() {
+                parts.push(format!("{word} if {}", list.join(" or ")));
+            }
+        }
+        writeln!(out, "  rule     {}: {}", rule.class, parts.join(", "))?;
+    }
+    if rules.confidence_min > 0.0 {
+        writeln!(out, "  rule     review if less than {} probable", rules.confidence_min)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! `inspectd.toml`, table by table, into [`Settings`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::settings::{Level, Log, Model, Precision, Settings};
+use crate::publish::{self, PublishOptions};
+use crate::store::StoreOptions;
+use crate::telemetry::Format;
+use crate::vlm::config::LongContext;
+
+/// Where records go unless `[database]` says otherwise: the state folder of the service.
+const STATE_DIR: &str = "/var/lib/inspectd";
+
+/// Longest password file, in bytes: a password is one line.
+const PASSWORD_MAX_BYTES: u64 = 4096;
+
+/// Reads the whole main file. `None` if something that cannot be defaulted is missing; the reader
+/// has then noted why. The broker's list of stations is filled in by the caller.
+pub fn read(mut top: Reader<'_>) -> Option<Settings> {
+    let mut device = top.table("device");
+    let name = device.own_name("name");
+    let name = device.required("name", name, "name = \"line-3\"");
+    device.finish();
+    let model = read_model(top.table("model"));
+    let store = read_database(top.table("database"));
+    let broker = top.table("broker");
+    let broker = match (broker.is_present(), &name) {
+        (true, name) => {
+            let name = name.as_ref().map_or("unnamed", |name| name.get_ref().as_str());
+            read_broker(broker, name).map(Some)
+        }
+        (false, _) => Some(None),
+    };
+    let log = read_log(top.table("log"));
+    top.finish();
+    Some(Settings { device: name?.into_inner(), model: model?, store, broker: broker?, log })
+}
+
+fn read_model(mut table: Reader<'_>) -> Option<Model> {
+    let path = table.path("path");
+    let path = table.required("path", path, "path = \"/usr/share/inspectd/model\"");
+    if let Some(path) = path.as_ref().filter(|path| !path.get_ref().is_dir()) {
+        let title =
+            format!("there is no model folder {} on this machine", path.get_ref().display());
+        table.warn(path.span(), title, "put the model there before the service starts");
+    }
+    let here = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = table.whole("threads", 1..=256).map_or(here, |n| n.into_inner() as usize);
+    let precision = table.one_of(
+        "precision",
+        &[("f32", Precision::F32), ("bf16", Precision::Bf16), ("f16", Precision::F16)],
+    );
+    let long_context = table.one_of(
+        "long_context",
+        &[("reprefill", LongContext::Reprefill), ("keep", LongContext::Keep)],
+    );
+    let max_context = table.whole("max_context", 256..=131_072);
+    let cache_mib = table.whole("picture_cache_mib", 0..=4096).map_or(64, |n| n.into_inner());
+    table.finish();
+    Some(Model {
+        path: path?.into_inner(),
+        threads,
+        precision: precision.map(|p| p.into_inner()).unwrap_or_default(),
+        long_context: long_context.map(|p| p.into_inner()).unwrap_or_default(),
+        max_context: max_context.map(|n| n.into_inner() as usize),
+        picture_cache_bytes: (cache_mib as usize) << 20,
+    })
+}
+
+fn read_database(mut table: Reader<'_>) -> StoreOptions {
+    let mut options = StoreOptions::in_dir(Path::new(STATE_DIR));
+    if let Some(path) = table.path("path") {
+        // The evidence belongs beside its records, wherever these go.
+        options.evidence_dir = path.get_ref().with_file_name("evidence");
+        options.path = path.into_inner();
+    }
+    if let Some(folder) = table.path("evidence") {
+        options.evidence_dir = folder.into_inner();
+    }
+    if let Some(mib) = table.whole("quick_check_max_mib", 0..=1_048_576) {
+        options.quick_check_max_bytes = (mib.into_inner() as u64) << 20;
+    }
+    table.finish();
+    options
+}
+
+fn read_broker(mut table: Reader<'_>, device: &str) -> Option<PublishOptions> {
+    let host = table.text("host", 253);
+    let host = table.required("host", host, "host = \"192.168.1.20\"");
+    if let Some(host) = &host
+        && host.get_ref().contains(|c: char| c == '/' || c == '@' || c.is_whitespace())
+    {
+        let title = format!("\"{}\" is not a host", host.get_ref());
+        table.error(host.span(), title, "write its name or address alone, without mqtt:// or port");
+    }
+    let port = table.whole("port", 1..=65535).map_or(1883, |port| port.into_inner() as u16);
+    let host = host.map_or_else(|| "localhost".to_owned(), |host| host.into_inner());
+    let mut options = PublishOptions::new(&host, port, device, &[]);
+    read_identity(&mut table, &mut options);
+    read_pace(&mut table, &mut options);
+    if table.has("host")
+        && let Err(why) = options.check()
+    {
+        table.error(table.span(), why.to_string(), "correct the keys of [broker]");
+    }
+    table.finish();
+    Some(options)
+}
+
+fn read_identity(table: &mut Reader<'_>, options: &mut PublishOptions) {
+    if let Some(id) = table.text("client_id", 128) {
+        options.client_id = id.into_inner();
+    }
+    if let Some(prefix) = table.text("prefix", 200) {
+        match publish::topics::check_prefix(prefix.get_ref()) {
+            Ok(()) => options.prefix = prefix.into_inner(),
+            Err(why) => {
+                let remedy = "write levels of letters, digits, - and _, such as \"acme/plant-1\"";
+                table.error(prefix.span(), format!("`prefix`: {why}"), remedy);
+            }
+        }
+    }
+    let username = table.text("username", 256);
+    let password_file = table.path("password_file");
+    if let (Some(file), false) = (&password_file, table.has("username")) {
+        let remedy = "add  username = \"…\", or remove `password_file`";
+        table.error(file.span(), "`password_file` without `username`", remedy);
+    }
+    if let Some(file) = &password_file
+        && let Err(why) = check_password(file.get_ref())
+    {
+        let title = format!("cannot use the password file {}: {why}", file.get_ref().display());
+        let remedy = "make it a file of one line that the user of the service can read";
+        table.error(file.span(), title, remedy);
+    }
+    options.username = username.map(|name| name.into_inner());
+    options.password_file = password_file.map(|file| file.into_inner());
+}
+
+fn read_pace(table: &mut Reader<'_>, options: &mut PublishOptions) {
+    let mut set = |key, range, target: &mut Duration, unit: fn(u64) -> Duration| {
+        if let Some(count) = table.whole(key, range) {
+            *target = unit(count.into_inner() as u64);
+        }
+    };
+    set("keep_alive_s", 5..=3600, &mut options.keep_alive, Duration::from_secs);
+    set("backoff_min_ms", 50..=60_000, &mut options.backoff_min, Duration::from_millis);
+    set("backoff_max_ms", 50..=3_600_000, &mut options.backoff_max, Duration::from_millis);
+    set("watchdog_s", 1..=3600, &mut options.watchdog, Duration::from_secs);
+    set("connect_timeout_s", 1..=300, &mut options.connect_timeout, Duration::from_secs);
+    if options.backoff_min > options.backoff_max {
+        let title = "`backoff_min_ms` is above `backoff_max_ms`";
+        let remedy = "raise `backoff_max_ms` (default 30000) or lower `backoff_min_ms`";
+        table.error(table.key_span("backoff_min_ms"), title, remedy);
+    }
+    if let Some(count) = table.whole("inflight", 1..=20) {
+        options.inflight = count.into_inner() as u16;
+    }
+    if let Some(kib) = table.whole("max_packet_kib", 2..=65_536) {
+        options.max_packet_bytes = (kib.into_inner() as usize) << 10;
+    }
+    if let Some(rows) = table.whole("keep_sent_rows", 0..=10_000_000) {
+        options.keep_sent_rows = rows.into_inner() as usize;
+    }
+}
+
+fn check_password(path: &Path) -> Result<(), String> {
+    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !about.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    if about.len() == 0 || about.len() > PASSWORD_MAX_BYTES {
+        return Err(format!("it has {} bytes", about.len()));
+    }
+    std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
+}
+
+fn read_log(mut table: Reader<'_>) -> Log {
+    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+    let levels: Vec<(&str, Level)> = levels.iter().map(|level| (level.as_str(), *level)).collect();
+    let level = table.one_of("level", &levels);
+    let format = table.one_of(
+        "format",
+        &[("auto", Format::Auto), ("text", Format::Human), ("json", Format::Json)],
+    );
+    table.finish();
+    Log {
+        level: level.map(|level| level.into_inner()).unwrap_or_default(),
+        format: format.map(|format| format.into_inner()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Configuration: from files that people write to what the program relies on.
+//!
+//! ```text
+//! file ─text, TOML tree→ reader (notes every problem) → main_file, station/* → Settings, Station
+//!                                       └→ report: file, line, excerpt, remedy
+//! ```
+//!
+//! `inspectd.toml` holds what the device is; the folder `stations` beside it holds one file for
+//! each station. [`load`] reads all of them and reports everything that is wrong at once, as the
+//! person who corrects it may stand at a line that stands still. Nothing is ever written back.
+//!
+//! Relative paths are relative to the file that names them.
+
+pub mod check;
+mod file;
+mod main_file;
+mod reader;
+mod report;
+mod settings;
+mod station;
+mod words;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use file::{FILE_MAX_BYTES, STATIONS_MAX};
+pub use report::{Place, Problem, Problems, Severity};
+pub use settings::{Level, Log, Model, Precision, Settings};
+
+use crate::station::Station;
+use file::Source;
+use reader::{Reader, Sink};
+
+/// The folder of the station files, beside the main file.
+const STATIONS_DIR: &str = "stations";
+
+/// A configuration without errors.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What `inspectd.toml` says.
+    pub settings: Settings,
+    /// The stations, at least one, in the order of their files' names.
+    pub stations: Vec<Station>,
+    /// What a person should know, though it runs.
+    pub warnings: Problems,
+}
+
+/// Reads the main file at `path` and the station files beside it. The error holds every problem of
+/// every file.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let main = match Source::read(path) {
+        Ok(source) => Arc::new(source),
+        // Without it, where the stations lie is only a guess.
+        Err(problem) => return Err(Problems::new(vec![problem])),
+    };
+    let settings = read_main(&main, &mut problems);
+    let folder = path.parent().unwrap_or(Path::new("")).join(STATIONS_DIR);
+    let files = file::station_files(&folder).unwrap_or_else(|problem| {
+        problems.push(problem);
+        vec![]
+    });
+    let stations = read_stations(&files, &main, &mut problems);
+    let settings = settings.map(|settings| with_stations(settings, &stations, &mut problems));
+    let has_errors = problems.iter().any(|problem| problem.severity() == Severity::Error);
+    let problems = Problems::new(problems);
+    match settings {
+        Some(settings) if !has_errors => Ok(Loaded { settings, stations, warnings: problems }),
+        _ => {
+            assert!(has_errors, "whatever is not read has left a problem");
+            Err(problems)
+        }
+    }
+}
+
+fn read_main(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Settings> {
+    match file::parse(source) {
+        Ok(tree) => {
+            let sink = Sink::default();
+            let settings = main_file::read(Reader::top(source, &tree, &sink));
+            problems.extend(sink.into_sorted());
+            settings
+        }
+        Err(mut errors) => {
+            problems.append(&mut errors);
+            None
+        }
+    }
+}
+
+/// Tells the broker's part which stations there are: its status lists them.
+fn with_stations(
+    mut settings: Settings,
+    stations: &[Station],
+    problems: &mut Vec<Problem>,
+) -> Settings {
+    if let Some(broker) = &mut settings.broker {
+        let worked = broker.check().is_ok();
+        broker.stations = stations.iter().map(|station| station.name.clone()).collect();
+        // What was wrong without the stations has been reported with its line.
+        if let (true, Err(why)) = (worked, broker.check()) {
+            let remedy = "raise `max_packet_kib` in [broker], or serve fewer stations";
+            problems.push(Problem::error(why.to_string()).remedy(remedy));
+        }
+    }
+    settings
+}
+
+fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) -> Vec<Station> {
+    let mut stations = Vec::new();
+    let mut names: Vec<(String, Place)> = Vec::new();
+    for path in files {
+        let source = match Source::read(path) {
+            Ok(source) => Arc::new(source),
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        let tree = match file::parse(&source) {
+            Ok(tree) => tree,
+            Err(mut errors) => {
+                problems.append(&mut errors);
+                continue;
+            }
+        };
+        let sink = Sink::default();
+        let read = station::read(Reader::top(&source, &tree, &sink));
+        if let Some(name) = read.name {
+            let place = Place::new(&source, name.span());
+            note_twin(&sink, name.get_ref(), &place, &names);
+            names.push((name.into_inner(), place));
+        }
+        problems.extend(sink.into_sorted());
+        stations.extend(
+            read.station.map(|station| Station { config_digest: digest(&source, main), ..station }),
+        );
+    }
+    stations
+}
+
+/// Two stations of one name would mix their topics and records.
+fn note_twin(sink: &Sink, name: &str, place: &Place, names: &[(String, Place)]) {
+    let Some((_, first)) = names.iter().find(|(known, _)| known == name) else { return };
+    let problem = Problem::error(format!("two stations are named \"{name}\""))
+        .at(place.clone())
+        .earlier(first.clone(), "the first")
+        .remedy("give one of them another name");
+    sink.add(problem);
+}
+
+/// SHA-256, in hexadecimal, of the station file's bytes followed by the main file's bytes: what
+/// `cat stations/x.toml inspectd.toml | sha256sum` prints. No key is known to both kinds of file,
+/// so no other pair of good files with another meaning joins to the same bytes.
+fn digest(station: &Source, main: &Source) -> String {
+    let mut hash = Sha256::new();
+    hash.update(station.text().as_bytes());
+    hash.update(main.text().as_bytes());
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

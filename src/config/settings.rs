@@ -1,0 +1,131 @@
+//! What the program relies on: checked, complete, with every path resolved.
+//!
+//! Each room has its own options; here they are only put together. What a person writes, key by
+//! key, stands in `config/inspectd.toml`, which is the manual.
+
+use std::path::PathBuf;
+
+use candle_core::DType;
+
+use crate::publish::PublishOptions;
+use crate::store::StoreOptions;
+use crate::telemetry;
+use crate::vlm::EngineOptions;
+use crate::vlm::config::LongContext;
+
+/// Everything in `inspectd.toml`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[device] name`: stands in every record and topic. Required.
+    pub device: String,
+    /// `[model]`: what answers the questions.
+    pub model: Model,
+    /// `[database]`: where records and evidence are kept.
+    pub store: StoreOptions,
+    /// `[broker]`: where results are sent. `None`, without that table: records are kept and
+    /// nothing is sent.
+    pub broker: Option<PublishOptions>,
+    /// `[log]`: what the log tells.
+    pub log: Log,
+}
+
+/// `[model]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// The model's folder: `config.json`, tokenizer, tensors. Required.
+    pub path: PathBuf,
+    /// Processor threads for the model. Default: as many as the machine has. Fewer leave room for
+    /// the camera and are slower; more than the cores are slower too.
+    pub threads: usize,
+    /// The form in which numbers are held. Default `f32`. The two short forms halve the memory;
+    /// on most processors without a GPU they are slower, and their answers may differ slightly.
+    pub precision: Precision,
+    /// What happens when a text grows past the length up to which the short position factors hold.
+    /// Default `reprefill`, which is exact; `keep` is cheap and far from exact.
+    pub long_context: LongContext,
+    /// Most positions of one prompt with its answer. Default: what the model was made for. Too low
+    /// refuses long questions; too high lets one question take much memory.
+    pub max_context: Option<usize>,
+    /// Bytes for pictures that the model has already looked at. Default 64 MiB. Too low looks
+    /// again for each question; too high only costs memory.
+    pub picture_cache_bytes: usize,
+}
+
+impl Model {
+    /// What the engine is to be loaded with.
+    pub fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            dtype: match self.precision {
+                Precision::F32 => DType::F32,
+                Precision::Bf16 => DType::BF16,
+                Precision::F16 => DType::F16,
+            },
+            long_context: self.long_context,
+            max_context: self.max_context,
+            picture_cache_bytes: self.picture_cache_bytes,
+            ..EngineOptions::default()
+        }
+    }
+}
+
+/// The form in which the model's numbers are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of 32.
+    Bf16,
+    /// 16 bits, IEEE.
+    F16,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// What is told. Default `info`: one line a part. `warn` tells only of trouble; `debug` and
+    /// `trace` fill a disk.
+    pub level: Level,
+    /// How it is told. Default `auto`: for people on a terminal, JSON elsewhere.
+    pub format: telemetry::Format,
+}
+
+/// How much the log tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// What stops the program.
+    Error,
+    /// Also what needs a person soon.
+    Warn,
+    /// Also each part.
+    #[default]
+    Info,
+    /// Also each step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The word that is written for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+impl Precision {
+    /// The word that is written for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+}

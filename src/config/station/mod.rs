@@ -1,0 +1,64 @@
+//! One station file into a [`Station`], part by part.
+
+mod answer;
+mod camera;
+mod prompt;
+mod question;
+mod region;
+mod rules;
+mod trigger;
+
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::reader::Reader;
+use crate::station::Station;
+
+/// Default time from the trigger to the verdict.
+const DEADLINE_DEFAULT_MS: i64 = 10_000;
+
+/// Default number of parts that may wait. Each holds a frame: 1 MB at 640x480, 25 MB at 4K.
+const QUEUE_DEFAULT_PARTS: i64 = 4;
+
+/// A station, and its name with the place where it stands.
+#[derive(Debug)]
+pub struct Read {
+    /// The name, if it is a name, even where the rest of the file is not good.
+    pub name: Option<Spanned<String>>,
+    /// The station, unless something was missing that cannot be defaulted.
+    pub station: Option<Station>,
+}
+
+/// Reads one whole station file. What is wrong is noted in the reader; the digest is filled in by
+/// the caller, who has the bytes.
+pub fn read(mut top: Reader<'_>) -> Read {
+    let name = top.own_name("name");
+    let name = top.required("name", name, "name = \"press-3\"");
+    let recipe = top.text("recipe", 64);
+    let is_simulated = top.flag("simulated").is_some_and(|flag| flag.into_inner());
+    let deadline_ms = top.whole("deadline_ms", 50..=600_000);
+    let queue = top.whole("queue_parts", 1..=64);
+    let camera = camera::read(top.table("camera"));
+    let trigger = trigger::read(top.table("trigger"));
+    let regions = region::read(&mut top);
+    let asked = question::read(&mut top, &regions);
+    let rules = rules::read(top.table("rules"), &asked);
+    let own_name = name.as_ref().map(|name| name.get_ref().clone());
+    top.finish();
+    let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());
+    let station = own_name.zip(camera).zip(trigger).map(|((name, camera), trigger)| Station {
+        recipe: recipe.map_or_else(|| name.clone(), |recipe| recipe.into_inner()),
+        name,
+        camera,
+        trigger,
+        regions: regions.into_iter().filter_map(|named| named.region).collect(),
+        questions: asked.into_iter().map(|asked| asked.question).collect(),
+        rules,
+        deadline: Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64),
+        queue_parts: whole(queue, QUEUE_DEFAULT_PARTS) as usize,
+        is_simulated,
+        config_digest: String::new(),
+    });
+    Read { name, station }
+}

@@ -1,0 +1,109 @@
+//! How right the answers are: a labelled set of pictures against what the inspector makes of them.
+//!
+//! [`truth`] is the label of a picture, [`score`] counts, this module walks the set.
+
+pub mod score;
+pub mod truth;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::frame::{Frame, Rgb8};
+use crate::inspector::{EvidenceKeeper, Inspector, Model, Part};
+use crate::roi::{Area, Region};
+use crate::station::Station;
+
+pub use score::{Report, Tally};
+pub use truth::{SetError, Truth, read_set};
+
+/// Keeps no evidence: an evaluation leaves nothing behind but its figures.
+struct NoEvidence;
+
+impl EvidenceKeeper for NoEvidence {
+    fn keep(&self, _: &Rgb8) -> Result<String, String> {
+        Ok(String::new())
+    }
+}
+
+/// One picture that was answered wrongly, for people who want to look.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Miss {
+    /// The picture's file.
+    pub file: String,
+    /// What the set says.
+    pub truth: String,
+    /// What came out.
+    pub answer: String,
+}
+
+/// A station that looks at whole pictures: a set holds what a region sees, not what a camera sees.
+pub fn whole_picture_station(station: &Station) -> Station {
+    let whole = |region: &Region| Region { name: region.name.clone(), area: Area::Whole };
+    Station {
+        regions: station.regions.iter().map(whole).collect(),
+        // An evaluation asks whether answers are right, not whether this machine is fast.
+        deadline: std::time::Duration::from_secs(3600),
+        ..station.clone()
+    }
+}
+
+/// Inspects every picture of the set in `dir` and counts. `progress` hears the number done.
+pub fn run<M: Model>(
+    dir: &Path,
+    truths: &[Truth],
+    station: &Arc<Station>,
+    inspector: &mut Inspector<M>,
+    clock: &dyn Clock,
+    mut progress: impl FnMut(u64),
+) -> Result<(Report, Vec<Miss>), SetError> {
+    let mut tally = Tally::new();
+    let mut misses = Vec::new();
+    for (at, truth) in truths.iter().enumerate() {
+        let path = dir.join(&truth.file);
+        let picture = read_picture(&path)?;
+        let now = clock.now();
+        let frame = Frame {
+            sequence: at as u64 + 1,
+            camera: Arc::from(station.name.as_str()),
+            captured: now,
+            pipeline_ns: None,
+            picture,
+        };
+        let part = Part {
+            station: Arc::clone(station),
+            job_id: at as u64 + 1,
+            part_id: truth.file.clone(),
+            triggered: now,
+            frame: Some(Arc::new(frame)),
+            missed: None,
+            ticket: None,
+        };
+        let inspection = inspector.inspect(&part, &NoEvidence);
+        if !tally.count(truth, &inspection) {
+            misses.push(miss(truth, &inspection));
+        }
+        progress(at as u64 + 1);
+    }
+    Ok((tally.report(), misses))
+}
+
+fn read_picture(path: &Path) -> Result<Rgb8, SetError> {
+    let bad = |why: String| SetError::Picture { path: PathBuf::from(path), why };
+    let picture = image::open(path).map_err(|error| bad(error.to_string()))?.into_rgb8();
+    let (width, height) = picture.dimensions();
+    Rgb8::from_data(width, height, picture.into_raw())
+        .ok_or_else(|| bad("its size and its data disagree".to_owned()))
+}
+
+fn miss(truth: &Truth, inspection: &crate::inspection::Inspection) -> Miss {
+    let answers: Vec<String> = inspection
+        .questions
+        .iter()
+        .map(|asked| match (&asked.answer, &asked.error) {
+            (Some(answer), _) => answer.text.clone(),
+            (None, why) => why.clone().unwrap_or_default(),
+        })
+        .collect();
+    Miss { file: truth.file.clone(), truth: truth.to_string(), answer: answers.join(" ") }
+}

@@ -1,0 +1,96 @@
+//! Fills in the record: the same form for a part that was looked at and for one that was missed.
+
+use std::sync::Arc;
+
+use super::{EvidenceKeeper, Look, Part, conclude, cut_all, keep_all, millis};
+use crate::clock::{Clock, Stamp};
+use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Times};
+use crate::verdict::{Reason, Verdict};
+
+/// Knows what every record of this run has in common.
+#[derive(Clone)]
+pub struct Clerk {
+    clock: Arc<dyn Clock>,
+    device: String,
+    boot_id: String,
+    model_digest: String,
+    program_digest: String,
+}
+
+impl Clerk {
+    /// A clerk for the device of this name, with the digests of what decides.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        device: &str,
+        model_digest: &str,
+        program_digest: &str,
+    ) -> Clerk {
+        Clerk {
+            boot_id: clock.boot_id(),
+            clock,
+            device: device.to_owned(),
+            model_digest: model_digest.to_owned(),
+            program_digest: program_digest.to_owned(),
+        }
+    }
+
+    /// The present moment, by the clock of the records.
+    pub fn now(&self) -> Stamp {
+        self.clock.now()
+    }
+
+    /// The record of a part that was not looked at, as its queue was full, its frame lost, or the
+    /// daemon stopped: `review`, with the crops of its frame as evidence, if there is one.
+    pub fn missed(&self, part: &Part, keeper: &dyn EvidenceKeeper) -> Inspection {
+        let mut look = Look::default();
+        let unknown = || Reason::new("frame_lost", "There is no picture of this part.");
+        look.problems.push(part.missed.clone().unwrap_or_else(unknown));
+        if let Some(frame) = &part.frame {
+            let crops = cut_all(&part.station, frame, &mut look.problems);
+            keep_all(&crops, keeper, &mut look);
+        }
+        let decided = self.now();
+        look.timings.latency_ms = millis(decided.since(&part.triggered));
+        let verdict = conclude(&part.station, &look);
+        self.record(part, look, verdict, decided)
+    }
+
+    pub(super) fn record(
+        &self,
+        part: &Part,
+        look: Look,
+        verdict: Verdict,
+        decided: Stamp,
+    ) -> Inspection {
+        let station = &part.station;
+        let frame = part.frame.as_deref();
+        Inspection {
+            schema_version: SCHEMA_VERSION,
+            result_id: uuid::Uuid::now_v7(),
+            device: self.device.clone(),
+            station: station.name.clone(),
+            recipe: station.recipe.clone(),
+            job_id: part.job_id,
+            part_id: part.part_id.clone(),
+            frame_sequence: frame.map(|frame| frame.sequence),
+            times: Times {
+                triggered: part.triggered,
+                captured: frame.map(|frame| frame.captured),
+                decided,
+                boot_id: self.boot_id.clone(),
+                clock_synchronized: self.clock.synchronized(),
+            },
+            evidence: look.evidence,
+            questions: look.asked,
+            findings: look.findings,
+            verdict,
+            timings: look.timings,
+            digests: Digests {
+                model: self.model_digest.clone(),
+                config: station.config_digest.clone(),
+                program: self.program_digest.clone(),
+            },
+            is_simulated: station.is_simulated,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! One part in, one inspection out: the only place where the steps meet.
+//!
+//! Whatever goes wrong on the way becomes data: a `review` with its reason, and a record. The
+//! inspector is synchronous and runs on the one thread that owns the model.
+
+mod clerk;
+mod engine_model;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+pub use clerk::Clerk;
+pub use engine_model::{EngineModel, PrepareError};
+
+use crate::clock::Stamp;
+use crate::frame::{Frame, Rgb8};
+use crate::inspection::{Asked, Evidence, Inspection, Timings};
+use crate::roi::{self, Crop};
+use crate::station::{Question, Station};
+use crate::verdict::{self, Finding, Outcome, Reason, Verdict, finding};
+use crate::vlm::ask::Answer;
+
+/// A part that a trigger asked to look at.
+#[derive(Debug)]
+pub struct Part {
+    /// Where.
+    pub station: Arc<Station>,
+    /// Which trigger of the station.
+    pub job_id: u64,
+    /// The part's name.
+    pub part_id: String,
+    /// When the trigger fired.
+    pub triggered: Stamp,
+    /// The picture; `None` if it was lost.
+    pub frame: Option<Arc<Frame>>,
+    /// Why the part is not to be looked at, if it is not.
+    pub missed: Option<Reason>,
+    /// Its place in the queue, given back when the part is dropped.
+    pub ticket: Option<Ticket>,
+}
+
+/// One of a bounded number of places in a station's queue.
+#[derive(Debug)]
+pub struct Ticket(Arc<AtomicUsize>);
+
+impl Ticket {
+    /// Takes one of `places`, or answers `None` when all are taken.
+    pub fn take(taken: &Arc<AtomicUsize>, places: usize) -> Option<Ticket> {
+        let free = |count: usize| (count < places).then_some(count + 1);
+        let took = taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free);
+        took.is_ok().then(|| Ticket(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What a model makes of one question.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The prompt as it was put.
+    pub prompt: String,
+    /// The answer, or what went wrong.
+    pub answer: Result<Answer, String>,
+}
+
+/// Answers questions about crops. The engine is one; tests script another.
+pub trait Model {
+    /// Puts `question` about `crops`, and gives up at `deadline`.
+    fn ask(
+        &mut self,
+        station: &Station,
+        question: &Question,
+        crops: &[&Crop],
+        deadline: Instant,
+    ) -> Reply;
+}
+
+/// Keeps crops as evidence; the store does.
+pub trait EvidenceKeeper {
+    /// Keeps `picture` and answers the SHA-256 of its file, or why it could not be kept.
+    fn keep(&self, picture: &Rgb8) -> Result<String, String>;
+}
+
+/// Carries out inspections.
+pub struct Inspector<M> {
+    model: M,
+    clerk: Clerk,
+}
+
+impl<M: Model> Inspector<M> {
+    /// An inspector that asks `model` and writes records in the clerk's form.
+    pub fn new(model: M, clerk: Clerk) -> Self {
+        Inspector { model, clerk }
+    }
+
+    /// Looks at one part. Never fails: what goes wrong is the verdict's reason.
+    pub fn inspect(&mut self, part: &Part, keeper: &dyn EvidenceKeeper) -> Inspection {
+        let (Some(frame), None) = (&part.frame, &part.missed) else {
+            return self.clerk.missed(part, keeper);
+        };
+        let taken = self.clerk.now();
+        let mut look = Look::default();
+        look.timings.queued_ms = millis(taken.since(&part.triggered));
+        self.look(part, frame, &taken, keeper, &mut look);
+        let decided = self.clerk.now();
+        let latency = decided.since(&part.triggered);
+        look.timings.latency_ms = millis(latency);
+        if latency > part.station.deadline {
+            look.problems.push(late(part, latency));
+        }
+        let verdict = conclude(&part.station, &look);
+        self.clerk.record(part, look, verdict, decided)
+    }
+
+    fn look(
+        &mut self,
+        part: &Part,
+        frame: &Frame,
+        taken: &Stamp,
+        keeper: &dyn EvidenceKeeper,
+        look: &mut Look,
+    ) {
+        let left = part.station.deadline.saturating_sub(taken.since(&part.triggered));
+        let deadline = Instant::now() + left;
+        let started = Instant::now();
+        let crops = cut_all(&part.station, frame, &mut look.problems);
+        look.timings.crop_ms = millis(started.elapsed());
+
+        let started = Instant::now();
+        for question in &part.station.questions {
+            self.ask(part, question, &crops, deadline, look);
+        }
+        look.timings.model_ms = millis(started.elapsed());
+
+        let started = Instant::now();
+        keep_all(&crops, keeper, look);
+        look.timings.evidence_ms = millis(started.elapsed());
+    }
+
+    fn ask(
+        &mut self,
+        part: &Part,
+        question: &Question,
+        crops: &[Crop],
+        deadline: Instant,
+        look: &mut Look,
+    ) {
+        let find = |name: &String| crops.iter().find(|crop| crop.region == *name);
+        let shown: Option<Vec<&Crop>> = question.regions.iter().map(find).collect();
+        // A region that could not be cut has already given its reason.
+        let Some(shown) = shown else { return };
+        let reply = if Instant::now() >= deadline {
+            let late = "not asked: the deadline had passed".to_owned();
+            Reply { prompt: String::new(), answer: Err(late) }
+        } else {
+            self.model.ask(&part.station, question, &shown, deadline)
+        };
+        look.take_reply(question, reply);
+    }
+}
+
+/// What gathers while one part is looked at.
+#[derive(Default)]
+struct Look {
+    problems: Vec<Reason>,
+    evidence: Vec<Evidence>,
+    asked: Vec<Asked>,
+    findings: Vec<Finding>,
+    timings: Timings,
+}
+
+impl Look {
+    fn take_reply(&mut self, question: &Question, reply: Reply) {
+        let mut error = None;
+        match &reply.answer {
+            Err(why) => error = Some(Reason::new("question_failed", why.clone())),
+            Ok(answer) if !answer.is_complete() => {
+                let text = format!("\"{}\" was cut off: {:?}.", question.name, answer.stop);
+                error = Some(Reason::new("answer_incomplete", text));
+            }
+            Ok(answer) => match read(question, answer) {
+                Ok(mut findings) => self.findings.append(&mut findings),
+                Err(off) => error = Some(Reason::new("answer_off_schema", off.to_string())),
+            },
+        }
+        self.asked.push(Asked {
+            question: question.name.clone(),
+            regions: question.regions.clone(),
+            prompt: reply.prompt,
+            answer: reply.answer.ok(),
+            error: error.as_ref().map(|reason| reason.text.clone()),
+        });
+        self.problems.extend(error);
+    }
+}
+
+fn read(question: &Question, answer: &Answer) -> Result<Vec<Finding>, finding::OffSchema> {
+    let confidence = |path: &str| {
+        let field = answer.fields.iter().find(|field| field.path == path);
+        field.map_or(0.0, |field| field.probability)
+    };
+    let region = question.regions.join("+");
+    finding::read(&question.name, &region, &question.task.expected(), &answer.text, confidence)
+}
+
+fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Vec<Crop> {
+    let mut crops = Vec::with_capacity(station.regions.len());
+    for region in &station.regions {
+        match roi::cut(&frame.picture, region) {
+            Ok(crop) => crops.push(crop),
+            Err(error) => problems.push(Reason::new("region", error.to_string())),
+        }
+    }
+    crops
+}
+
+fn keep_all(crops: &[Crop], keeper: &dyn EvidenceKeeper, look: &mut Look) {
+    for crop in crops {
+        match keeper.keep(&crop.picture) {
+            Ok(sha256) => look.evidence.push(Evidence {
+                region: crop.region.clone(),
+                frame_px: crop.frame_px,
+                sha256,
+            }),
+            Err(why) => look.problems.push(Reason::new("evidence_lost", why)),
+        }
+    }
+}
+
+fn late(part: &Part, latency: Duration) -> Reason {
+    let text = format!(
+        "Late: {:.0} ms from the trigger, {} ms allowed.",
+        millis(latency),
+        part.station.deadline.as_millis()
+    );
+    Reason::new("late", text)
+}
+
+/// The rules' verdict, but never a pass where something went wrong.
+fn conclude(station: &Station, look: &Look) -> Verdict {
+    let mut verdict = verdict::judge(&look.findings, &station.rules);
+    if verdict.outcome == Outcome::Pass && !look.problems.is_empty() {
+        verdict.outcome = Outcome::Review;
+    }
+    if verdict.outcome == Outcome::Fail {
+        verdict.reasons.extend(look.problems.iter().cloned());
+    } else {
+        // What went wrong explains what is missing: it comes first.
+        verdict.reasons = look.problems.iter().cloned().chain(verdict.reasons).collect();
+    }
+    verdict
+}
+
+fn millis(time: Duration) -> f64 {
+    // A microsecond is as fine as any reader needs, and keeps records short.
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_as_many_as_places_and_come_back() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let first = Ticket::take(&taken, 2).expect("a free place");
+        let second = Ticket::take(&taken, 2).expect("a free place");
+        assert!(Ticket::take(&taken, 2).is_none());
+        drop(first);
+        assert!(Ticket::take(&taken, 2).is_some());
+        drop(second);
+        assert_eq!(taken.load(Ordering::SeqCst), 0);
+    }
+}

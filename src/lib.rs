@@ -1,0 +1,31 @@
+//! inspectd inspects parts on a production line with a vision-language model, on the device at the
+//! line.
+//!
+//! Data moves one way, and each arrow is one function:
+//!
+//! ```text
+//! camera ─Frame→ trigger ─Part→ roi::cut ─Crop→ vlm ─Answer→ verdict::read ─Finding*→ verdict::judge
+//!   ─Verdict→ inspector ─Inspection→ store::commit ─Message→ publish ─PUBACK→ mark sent
+//! ```
+//!
+//! The rooms below stand in that order. None knows what stands after it.
+
+pub mod builtin;
+pub mod camera;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod evaluate;
+pub mod frame;
+pub mod inspection;
+pub mod inspector;
+pub mod publish;
+pub mod roi;
+pub mod simulate;
+pub mod station;
+pub mod store;
+pub mod telemetry;
+pub mod trigger;
+pub mod verdict;
+pub mod vlm;

@@ -1,0 +1,194 @@
+//! The wire form: one inspection as flat JSON, with names from OPC 40100-1 where it has one.
+//!
+//! Scalars stand first and flat, as a PLC's JSON reader is small; arrays come last and are bounded.
+//! Every text is bounded, so a packet is: [`PAYLOAD_MAX_BYTES`]. What is cut here stands in full in
+//! the record, under the same `result_id`. `schema/result.schema.json` describes the form.
+
+use serde::Serialize;
+
+use super::topics::NAME_MAX_CHARS;
+use crate::clock::Stamp;
+use crate::inspection::{Inspection, SCHEMA_VERSION};
+use crate::store::{OutboxMessage, TopicKind};
+use crate::verdict::Seen;
+
+/// JSON Schema (2020-12) of a result.
+pub const RESULT_SCHEMA: &str = include_str!("schema/result.schema.json");
+
+/// No payload is longer, in bytes: all texts at their bound, every character escaped.
+pub const PAYLOAD_MAX_BYTES: usize = 32 * 1024;
+
+/// Longest text in a message, in characters; a longer one ends in `…`.
+const TEXT_MAX_CHARS: usize = 128;
+
+/// Longest word (class, severity, location, reason code), in characters.
+const WORD_MAX_CHARS: usize = 48;
+
+/// Most defects listed; `defect_count` counts all.
+const DEFECTS_MAX: usize = 16;
+
+/// Most reason codes listed.
+const REASONS_MAX: usize = 16;
+
+/// One result as it goes out. The order of the fields is the order on the wire.
+#[derive(Debug, Serialize)]
+struct ResultMessage<'i> {
+    schema_version: u32,
+    result_id: String,
+    job_id: u64,
+    part_id: String,
+    recipe_id: String,
+    station: String,
+    device: String,
+    verdict: &'static str,
+    verdict_code: u8,
+    serial: Option<String>,
+    defect_count: usize,
+    creation_time: String,
+    latency_ms: Option<f64>,
+    is_partial: bool,
+    is_simulated: bool,
+    clock_synchronized: bool,
+    evidence_sha256: Option<&'i str>,
+    reasons: Vec<String>,
+    defects: Vec<DefectMessage>,
+}
+
+#[derive(Debug, Serialize)]
+struct DefectMessage {
+    class: String,
+    severity: String,
+    location: String,
+}
+
+/// The message that tells of `inspection`, to be committed with it.
+pub fn result(inspection: &Inspection) -> OutboxMessage {
+    let look = inspection;
+    let message = ResultMessage {
+        schema_version: SCHEMA_VERSION,
+        result_id: look.result_id.to_string(),
+        job_id: look.job_id,
+        part_id: cut(&look.part_id, TEXT_MAX_CHARS),
+        recipe_id: cut(&look.recipe, TEXT_MAX_CHARS),
+        station: cut(&look.station, NAME_MAX_CHARS),
+        device: cut(&look.device, NAME_MAX_CHARS),
+        verdict: look.verdict.outcome.as_str(),
+        verdict_code: look.verdict.outcome.code(),
+        serial: look.serial().map(|serial| cut(serial, TEXT_MAX_CHARS)),
+        defect_count: look.defects().count(),
+        creation_time: time_text(&look.times.decided),
+        latency_ms: rounded(look.timings.latency_ms),
+        is_partial: false,
+        is_simulated: look.is_simulated,
+        clock_synchronized: look.times.clock_synchronized,
+        evidence_sha256: look.evidence.first().map(|crop| crop.sha256.as_str()),
+        reasons: reasons(look),
+        defects: defects(look),
+    };
+    let payload = serde_json::to_vec(&message).expect("texts, numbers and flags have a JSON form");
+    OutboxMessage { kind: TopicKind::Result, payload }
+}
+
+/// Why: each code once, the worst first.
+fn reasons(look: &Inspection) -> Vec<String> {
+    let mut codes: Vec<String> = Vec::new();
+    for reason in &look.verdict.reasons {
+        let code = cut(&reason.code, WORD_MAX_CHARS);
+        if codes.len() < REASONS_MAX && !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    codes
+}
+
+fn defects(look: &Inspection) -> Vec<DefectMessage> {
+    let word = |text: &str| cut(text, WORD_MAX_CHARS);
+    let seen = look.defects().filter_map(|finding| match &finding.seen {
+        Seen::Defect { class, severity, location } => Some(DefectMessage {
+            class: word(class),
+            severity: word(severity),
+            location: word(location),
+        }),
+        _ => None,
+    });
+    seen.take(DEFECTS_MAX).collect()
+}
+
+/// Whether the device is there.
+#[derive(Debug, Serialize)]
+struct StatusMessage<'s> {
+    schema_version: u32,
+    device: &'s str,
+    online: bool,
+    /// `running`, `stopped` (on purpose), or `connection_lost` (the broker's word, not ours).
+    reason: &'static str,
+    /// When it was written; null in a last will, which is written before it is true.
+    creation_time: Option<String>,
+    program_version: &'static str,
+    stations: &'s [String],
+}
+
+/// What a status message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Connected and at work, at this moment.
+    Online(Stamp),
+    /// Stopped on purpose, at this moment.
+    Stopped(Stamp),
+    /// What the broker says if the connection breaks.
+    Lost,
+}
+
+/// The payload of the status topic.
+pub fn status(device: &str, stations: &[String], status: Status) -> Vec<u8> {
+    let (online, reason, moment) = match &status {
+        Status::Online(moment) => (true, "running", Some(moment)),
+        Status::Stopped(moment) => (false, "stopped", Some(moment)),
+        Status::Lost => (false, "connection_lost", None),
+    };
+    let message = StatusMessage {
+        schema_version: SCHEMA_VERSION,
+        device,
+        online,
+        reason,
+        creation_time: moment.map(time_text),
+        program_version: env!("CARGO_PKG_VERSION"),
+        stations,
+    };
+    serde_json::to_vec(&message).expect("texts, numbers and flags have a JSON form")
+}
+
+/// RFC 3339, UTC, always three digits of milliseconds: a PLC may cut it by position.
+fn time_text(moment: &Stamp) -> String {
+    moment.wall.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// To a tenth of a millisecond; what is not a number is null.
+fn rounded(ms: f64) -> Option<f64> {
+    ms.is_finite().then(|| (ms * 10.0).round() / 10.0)
+}
+
+fn cut(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(max_chars - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_to_its_bound_and_says_so() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "ab…");
+        assert_eq!(cut(&"ä".repeat(200), 128).chars().count(), 128);
+    }
+
+    #[test]
+    fn a_time_has_three_digits_of_milliseconds() {
+        let wall = jiff::Timestamp::from_millisecond(1_784_000_000_000).expect("in range");
+        assert_eq!(time_text(&Stamp { wall, monotonic_ns: 0 }), "2026-07-14T03:33:20.000Z");
+    }
+}

@@ -1,0 +1,446 @@
+//! Drains the outbox over one connection after another.
+//!
+//! The rules, which together mean "at least once, in order, and never stuck":
+//!
+//! - Unsent rows of the outbox are the truth. What is in memory here may be lost at any moment.
+//! - At most `inflight` messages are handed over and not acknowledged. A row is marked sent on its
+//!   acknowledgement, on this connection, and on nothing else.
+//! - A connection that fails in any way is dropped whole; the next one starts from the oldest
+//!   unsent row. So a cut costs at most a window of copies, which `result_id` tells apart.
+//! - Nothing waits for the broker but this task; nothing here waits without a limit. A connection
+//!   that acknowledges nothing for the watchdog's time is dropped even if it looks alive.
+//! - A row that can never be sent is put aside, loudly, and the next one goes.
+//! - On every connection the status goes first, then results, then `last` messages. Of these only
+//!   the newest of a station is kept, in memory: they are copies of sent rows, so on a new
+//!   connection they are taken from the outbox again, for a broker that came back without memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
+
+use super::backoff::Backoff;
+use super::message::{self, Status};
+use super::topics::{self, Topics};
+use super::transport::{Connection, Dial, DialOptions, Event, Packet, Token};
+use super::{Drained, PublishError, PublishOptions, PublishState};
+use crate::clock::Clock;
+use crate::store::{OutboxRow, Store, StoreError};
+
+/// How often the state is counted anew and the outbox tidied, at the least.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the acknowledgement of the offline status is waited for.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a dial may take beyond its own time-out before it is given up from outside.
+const DIAL_GRACE: Duration = Duration::from_secs(5);
+
+/// What a handed-over message is.
+enum Purpose {
+    Result(OutboxRow),
+    Last,
+    Status,
+}
+
+/// Why a connection's time is over.
+enum End {
+    /// It failed; there is to be another.
+    Lost(String),
+    /// Asked to stop, and did.
+    Stopped,
+}
+
+/// One connection and what is under way on it.
+struct Link<C> {
+    connection: C,
+    connected: bool,
+    outstanding: HashMap<Token, Purpose>,
+    /// The newest row that was handed over or put aside.
+    cursor: i64,
+    /// There may be rows beyond the cursor.
+    look: bool,
+    /// The newest acknowledged result of each station whose `last` message is yet to be sent.
+    lasts: BTreeMap<String, Vec<u8>>,
+    /// The dial, the last acknowledgement, or the first message after all were acknowledged.
+    progress: Instant,
+}
+
+/// The channels to the one who steers.
+pub(super) struct Steering {
+    pub(super) wake: Arc<Notify>,
+    pub(super) stop: watch::Receiver<Option<Instant>>,
+    pub(super) state: watch::Sender<PublishState>,
+}
+
+/// The delivery task.
+pub(super) struct Session<D: Dial> {
+    dial: D,
+    dial_options: DialOptions,
+    options: PublishOptions,
+    topics: Topics,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    steering: Steering,
+    tick: Interval,
+    backoff: Backoff,
+}
+
+impl<D: Dial> Session<D> {
+    pub(super) fn new(
+        dial: D,
+        options: PublishOptions,
+        credentials: Option<(String, String)>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        steering: Steering,
+    ) -> Result<Session<D>, PublishError> {
+        let topics = Topics::new(&options.prefix, &options.device)?;
+        let last_will = Packet {
+            topic: topics.status(),
+            payload: message::status(&options.device, &options.stations, Status::Lost),
+            retain: true,
+        };
+        let dial_options = DialOptions {
+            host: options.host.clone(),
+            port: options.port,
+            client_id: options.client_id.clone(),
+            credentials,
+            keep_alive: options.keep_alive,
+            connect_timeout: options.connect_timeout,
+            inflight: options.inflight,
+            max_packet_bytes: options.max_packet_bytes,
+            last_will,
+        };
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        Ok(Session { dial, dial_options, options, topics, store, clock, steering, tick, backoff })
+    }
+
+    /// Runs until it is stopped; answers what is left.
+    pub(super) async fn run(mut self) -> Drained {
+        while let End::Lost(why) = self.converse().await {
+            let wait = self.backoff.next(rand::random());
+            let broker = format!("{}:{}", self.options.host, self.options.port);
+            tracing::warn!(%broker, why, wait_ms = wait.as_millis() as u64, "no connection to the MQTT broker");
+            self.steering.state.send_modify(|state| {
+                state.connected = false;
+                state.last_error = Some(why);
+            });
+            if !self.pause(wait).await {
+                break;
+            }
+        }
+        self.refresh().await;
+        self.steering.state.send_modify(|state| state.connected = false);
+        Drained { unsent: self.steering.state.borrow().unsent }
+    }
+
+    /// Waits before the next dial; `false`: stop instead.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        let dialled = Instant::now() + wait;
+        loop {
+            let stop_at = *self.steering.stop.borrow();
+            // Asked to stop, there is no time for a long wait.
+            let until = match stop_at {
+                Some(deadline) if deadline <= Instant::now() => return false,
+                Some(deadline) => {
+                    dialled.min(deadline).min(Instant::now() + self.options.backoff_min)
+                }
+                None => dialled,
+            };
+            select! {
+                () = sleep_until(until) => return true,
+                changed = self.steering.stop.changed() => if changed.is_err() { return false },
+                _ = self.tick.tick() => self.housekeeping().await,
+            }
+        }
+    }
+
+    /// Dials, and serves the connection to its end.
+    async fn converse(&mut self) -> End {
+        let mut link = Link::new(self.dial.dial(&self.dial_options));
+        let wake = Arc::clone(&self.steering.wake);
+        loop {
+            let stop_at = *self.steering.stop.borrow();
+            let too_late = stop_at.is_some_and(|deadline| deadline <= Instant::now());
+            if link.connected {
+                if let Err(why) = self.pump(&mut link).await {
+                    return End::Lost(why);
+                }
+                if too_late || (stop_at.is_some() && link.is_idle()) {
+                    self.say_goodbye(link).await;
+                    return End::Stopped;
+                }
+            } else if too_late {
+                return End::Stopped;
+            }
+            let patience = link.patience_ends(&self.options);
+            select! {
+                event = link.connection.next() => {
+                    if let Err(why) = self.take(event, &mut link).await {
+                        return End::Lost(why);
+                    }
+                }
+                () = wake.notified() => link.look = true,
+                // Nobody steers any more. The broker sends the last will, as after a crash.
+                changed = self.steering.stop.changed() => match changed {
+                    Ok(()) => link.look = true,
+                    Err(_) => return End::Stopped,
+                },
+                () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
+                    return End::Lost(link.silence(&self.options));
+                }
+                () = sleep_until(stop_at.unwrap_or_else(Instant::now)), if stop_at.is_some() => {}
+                _ = self.tick.tick() => self.housekeeping().await,
+            }
+        }
+    }
+
+    /// Takes in one event and all that are there already.
+    async fn take(&mut self, event: Event, link: &mut Link<D::Connection>) -> Result<(), String> {
+        let mut rows = Vec::new();
+        let mut closed = Ok(());
+        let mut next = Some(event);
+        while let Some(event) = next {
+            match event {
+                Event::Connected => self.greet(link).await?,
+                Event::Acknowledged(token) => {
+                    link.progress = Instant::now();
+                    if let Some(Purpose::Result(row)) = link.outstanding.remove(&token) {
+                        rows.push(row);
+                        self.delivered();
+                    } else if link.results() == 0 {
+                        // A status alone is no proof while results wait: a broker that cuts the
+                        // connection on one of them would be dialled without a pause.
+                        self.delivered();
+                    }
+                }
+                Event::Closed(why) => {
+                    closed = Err(why);
+                    break;
+                }
+            }
+            next = link.connection.try_next();
+        }
+        if !rows.is_empty() {
+            self.mark_sent(rows, link).await?;
+        }
+        closed
+    }
+
+    /// The broker took something: what was wrong is over.
+    fn delivered(&mut self) {
+        self.backoff.reset();
+        self.steering.state.send_if_modified(|state| state.last_error.take().is_some());
+    }
+
+    async fn mark_sent(
+        &mut self,
+        rows: Vec<OutboxRow>,
+        link: &mut Link<D::Connection>,
+    ) -> Result<(), String> {
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        self.with_store(move |store| store.mark_sent(&ids)).await?;
+        self.steering.state.send_modify(|state| state.sent += rows.len() as u64);
+        for row in rows {
+            link.lasts.insert(row.station, row.payload);
+        }
+        if !link.look && link.results() == 0 {
+            self.refresh().await;
+        }
+        Ok(())
+    }
+
+    /// The broker has accepted us: the status first, and the newest results for its memory.
+    async fn greet(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
+        tracing::info!(
+            host = self.options.host,
+            port = self.options.port,
+            "connected to the MQTT broker"
+        );
+        link.connected = true;
+        link.look = true;
+        link.progress = Instant::now();
+        link.submit(self.status(Status::Online(self.clock.now())), Purpose::Status)?;
+        let stations = self.options.stations.clone();
+        let newest = self
+            .with_store(move |store| {
+                let newest = stations.iter().map(|station| store.last_sent(station));
+                newest.collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        for row in newest.into_iter().flatten() {
+            link.lasts.insert(row.station, row.payload);
+        }
+        self.steering.state.send_modify(|state| state.connected = true);
+        Ok(())
+    }
+
+    /// Hands over what the window has room for.
+    async fn pump(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
+        while link.look && link.room(&self.options) > 0 {
+            let (room, after) = (link.room(&self.options), link.cursor);
+            let rows = self.with_store(move |store| store.unsent(room, after)).await?;
+            link.look = rows.len() == room;
+            for row in rows {
+                link.cursor = row.id;
+                match self.packet(&row) {
+                    Ok(packet) => link.submit(packet, Purpose::Result(row))?,
+                    Err(reason) => self.put_aside(&row, reason).await?,
+                }
+            }
+        }
+        // Only when no result waits any more: while a backlog drains, each would be outdated by
+        // the next.
+        while !link.look && link.room(&self.options) > 0 {
+            let Some((station, payload)) = link.lasts.pop_first() else { break };
+            let packet = Packet { topic: self.topics.last(&station), payload, retain: true };
+            link.submit(packet, Purpose::Last)?;
+        }
+        Ok(())
+    }
+
+    /// The message of `row`, or why it can never be sent.
+    fn packet(&self, row: &OutboxRow) -> Result<Packet, String> {
+        topics::check_name(&row.station).map_err(|why| why.to_string())?;
+        let topic = self.topics.result(&row.station);
+        let packet = Packet { topic, payload: row.payload.clone(), retain: false };
+        let (bytes, most) = (packet.wire_bytes(), self.options.max_packet_bytes);
+        if bytes > most {
+            return Err(format!("its packet would have {bytes} bytes, max_packet_bytes is {most}"));
+        }
+        Ok(packet)
+    }
+
+    async fn put_aside(&mut self, row: &OutboxRow, reason: String) -> Result<(), String> {
+        let result_id = row.result_id.as_str();
+        tracing::error!(
+            result_id,
+            reason,
+            "a result can never be published and was put aside; it stays in the record"
+        );
+        let id = row.id;
+        self.with_store(move |store| store.quarantine(id, &reason)).await?;
+        self.refresh().await;
+        Ok(())
+    }
+
+    /// Says that the device is offline, and ends the connection in good form.
+    async fn say_goodbye(&mut self, mut link: Link<D::Connection>) {
+        let until = Instant::now() + GOODBYE_TIMEOUT;
+        let status = self.status(Status::Stopped(self.clock.now()));
+        if link.submit(status, Purpose::Status).is_ok() {
+            while link.outstanding.values().any(|purpose| matches!(purpose, Purpose::Status)) {
+                match timeout_at(until, link.connection.next()).await {
+                    Ok(event) => {
+                        if self.take(event, &mut link).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        link.connection.close().await;
+    }
+
+    fn status(&self, status: Status) -> Packet {
+        let payload = message::status(&self.options.device, &self.options.stations, status);
+        Packet { topic: self.topics.status(), payload, retain: true }
+    }
+
+    async fn housekeeping(&mut self) {
+        self.refresh().await;
+        let keep = self.options.keep_sent_rows;
+        if let Err(why) = self.with_store(move |store| store.prune_sent(keep)).await {
+            tracing::warn!(why, "the outbox could not be tidied");
+        }
+    }
+
+    /// Counts the outbox for those who watch.
+    async fn refresh(&mut self) {
+        match self.with_store(|store| store.outbox_state()).await {
+            Ok(outbox) => self.steering.state.send_modify(|state| {
+                state.unsent = outbox.unsent;
+                state.quarantined = outbox.quarantined;
+                state.oldest_unsent_age = outbox.oldest_age;
+            }),
+            Err(why) => tracing::warn!(why, "the outbox could not be counted"),
+        }
+    }
+
+    /// Does `work` on a thread that may block. A failure ends the connection, and with it what was
+    /// under way; the rows are still there.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, String> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(done) => done.map_err(|why| why.to_string()),
+            Err(why) => Err(format!("the store's thread ended: {why}")),
+        }
+    }
+}
+
+impl<C: Connection> Link<C> {
+    fn new(connection: C) -> Link<C> {
+        Link {
+            connection,
+            connected: false,
+            outstanding: HashMap::new(),
+            cursor: 0,
+            look: true,
+            lasts: BTreeMap::new(),
+            progress: Instant::now(),
+        }
+    }
+
+    fn submit(&mut self, packet: Packet, purpose: Purpose) -> Result<(), String> {
+        let token = self.connection.try_publish(packet).map_err(|why| why.to_string())?;
+        if self.outstanding.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.outstanding.insert(token, purpose);
+        Ok(())
+    }
+
+    fn room(&self, options: &PublishOptions) -> usize {
+        usize::from(options.inflight).saturating_sub(self.outstanding.len())
+    }
+
+    /// Results under way.
+    fn results(&self) -> usize {
+        self.outstanding.values().filter(|purpose| matches!(purpose, Purpose::Result(_))).count()
+    }
+
+    /// Nothing waits and nothing is under way.
+    fn is_idle(&self) -> bool {
+        !self.look && self.outstanding.is_empty() && self.lasts.is_empty()
+    }
+
+    /// When the connection is to be given up if nothing happens; `None` while nothing is waited for.
+    fn patience_ends(&self, options: &PublishOptions) -> Option<Instant> {
+        match (self.connected, self.outstanding.is_empty()) {
+            (false, _) => Some(self.progress + options.connect_timeout + DIAL_GRACE),
+            (true, false) => Some(self.progress + options.watchdog),
+            (true, true) => None,
+        }
+    }
+
+    fn silence(&self, options: &PublishOptions) -> String {
+        match self.connected {
+            false => "the dial did not end".to_owned(),
+            true => format!(
+                "nothing was acknowledged for {:.1} s while {} messages waited for it",
+                options.watchdog.as_secs_f64(),
+                self.outstanding.len()
+            ),
+        }
+    }
+}

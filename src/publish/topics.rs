@@ -1,0 +1,114 @@
+//! Names and topics: where a message goes.
+//!
+//! | topic                              | sent                    | retained |
+//! |------------------------------------|-------------------------|----------|
+//! | `{prefix}/{device}/{station}/result` | each result           | no       |
+//! | `{prefix}/{device}/{station}/last`   | the newest result     | yes      |
+//! | `{prefix}/{device}/status`           | online, offline, will | yes      |
+
+/// Longest name of a device or a station, and longest level of the prefix, in characters.
+pub const NAME_MAX_CHARS: usize = 64;
+
+/// Most levels of the prefix.
+const PREFIX_MAX_LEVELS: usize = 8;
+
+/// A name that cannot be a level of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{name}\" cannot be part of a topic: {why}")]
+pub struct NameError {
+    /// The name, with anything unprintable escaped.
+    pub name: String,
+    /// What is wrong with it, and what is allowed.
+    pub why: String,
+}
+
+/// Checks a device's or a station's name: one level of a topic, 1 to [`NAME_MAX_CHARS`] characters,
+/// without `/`, `+`, `#`, white space or control characters, and not beginning with `$`.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    let chars = name.chars().count();
+    let foreign = name.chars().find(|&c| {
+        matches!(c, '/' | '+' | '#' | '\u{fffd}') || c.is_whitespace() || c.is_control()
+    });
+    let why = if chars == 0 {
+        "it is empty".to_owned()
+    } else if chars > NAME_MAX_CHARS {
+        format!("it has {chars} characters, {NAME_MAX_CHARS} at most")
+    } else if let Some(found) = foreign {
+        format!("it holds {found:?}; use letters, digits, - and _")
+    } else if name.starts_with('$') {
+        "it begins with $, which brokers keep for themselves".to_owned()
+    } else {
+        return Ok(());
+    };
+    let name = name.escape_debug().take(2 * NAME_MAX_CHARS).collect();
+    Err(NameError { name, why })
+}
+
+/// Checks a prefix: 1 to 8 names with `/` between them.
+pub fn check_prefix(prefix: &str) -> Result<(), NameError> {
+    let levels = prefix.split('/').count();
+    if levels > PREFIX_MAX_LEVELS {
+        let why = format!("it has {levels} levels, {PREFIX_MAX_LEVELS} at most");
+        return Err(NameError { name: prefix.chars().take(NAME_MAX_CHARS).collect(), why });
+    }
+    prefix.split('/').try_for_each(check_name)
+}
+
+/// The topics of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    root: String,
+}
+
+impl Topics {
+    /// The topics under `{prefix}/{device}`; an error if either cannot be part of a topic.
+    pub fn new(prefix: &str, device: &str) -> Result<Topics, NameError> {
+        check_prefix(prefix)?;
+        check_name(device)?;
+        Ok(Topics { root: format!("{prefix}/{device}") })
+    }
+
+    /// Each result of `station`, whose name must have been checked.
+    pub fn result(&self, station: &str) -> String {
+        format!("{}/{station}/result", self.root)
+    }
+
+    /// The newest result of `station`, kept by the broker for those who come late.
+    pub fn last(&self, station: &str) -> String {
+        format!("{}/{station}/last", self.root)
+    }
+
+    /// Whether the device is there, kept by the broker.
+    pub fn status(&self) -> String {
+        format!("{}/status", self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_open_other_topics_are_refused() {
+        for bad in ["", "a/b", "a+", "#", "a b", "a\u{0}", "a\n", "$SYS", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+        for good in ["s1", "Löten-2", "a.b_c", &"x".repeat(64)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        let told = check_name("a\u{7}b").expect_err("a bell").to_string();
+        assert!(!told.contains('\u{7}'), "{told}");
+    }
+
+    #[test]
+    fn a_prefix_is_names_between_slashes() {
+        assert_eq!(check_prefix("acme/plant1/line-2"), Ok(()));
+        for bad in ["", "/acme", "acme/", "a//b", "a/+/b", "a/b/c/d/e/f/g/h/i"] {
+            assert!(check_prefix(bad).is_err(), "{bad:?}");
+        }
+        let topics = Topics::new("acme/plant1", "dev7").expect("good names");
+        assert_eq!(topics.result("s1"), "acme/plant1/dev7/s1/result");
+        assert_eq!(topics.last("s1"), "acme/plant1/dev7/s1/last");
+        assert_eq!(topics.status(), "acme/plant1/dev7/status");
+    }
+}

@@ -1,0 +1,93 @@
+//! A station: one camera, its trigger, and a recipe, which says what to look at, what to ask and
+//! how to judge one product.
+
+use std::time::Duration;
+
+use crate::camera;
+use crate::roi::Region;
+use crate::trigger;
+use crate::verdict::{Expected, Rules};
+use crate::vlm::grammar::answer::{AnswerError, AnswerSpec, DefectsSpec, FieldSpec, SerialSpec};
+use crate::vlm::sampler::Sampling;
+
+/// One place of inspection, as checked at start-up.
+#[derive(Clone, Debug)]
+pub struct Station {
+    /// Its name: a topic level and a file name, so letters, digits, `-` and `_` only.
+    pub name: String,
+    /// The product's name.
+    pub recipe: String,
+    /// Where frames come from.
+    pub camera: camera::Options,
+    /// When a frame is to be inspected.
+    pub trigger: trigger::Options,
+    /// The named rectangles.
+    pub regions: Vec<Region>,
+    /// What is asked, in order. Questions about the same regions should stand together: they share
+    /// the picture's part of the prompt.
+    pub questions: Vec<Question>,
+    /// What makes a part bad or doubtful.
+    pub rules: Rules,
+    /// From the trigger to the verdict; later is `review`.
+    pub deadline: Duration,
+    /// Parts that may wait for the model; one more is recorded as `review` at once.
+    pub queue_parts: usize,
+    /// Records of this station do not come from a line.
+    pub is_simulated: bool,
+    /// SHA-256 of the configuration that this was made from.
+    pub config_digest: String,
+}
+
+/// One question about one or more regions.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Its name, unique in the station.
+    pub name: String,
+    /// The regions shown, in order.
+    pub regions: Vec<String>,
+    /// What kind of answer is asked for.
+    pub task: Task,
+    /// The system text.
+    pub system: String,
+    /// Text-only examples: what is asked and what should be answered.
+    pub examples: Vec<(String, String)>,
+    /// The question, with `<image>` where a picture stands, or without: then pictures come first.
+    pub text: String,
+    /// Tiles of the high-definition view; 1 costs 313 tokens for a square.
+    pub num_crops: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// What kind of answer a question asks for.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// A serial number.
+    Serial(SerialSpec),
+    /// A list of defects.
+    Defects(DefectsSpec),
+    /// Named values.
+    Fields(Vec<FieldSpec>),
+}
+
+impl Task {
+    /// The typed answer that the grammar is made from; an error names the field that is wrong.
+    pub fn answer(&self) -> Result<AnswerSpec, AnswerError> {
+        match self {
+            Task::Serial(spec) => AnswerSpec::serial(spec),
+            Task::Defects(spec) => AnswerSpec::defects(spec),
+            Task::Fields(fields) => AnswerSpec::fields(fields.clone()),
+        }
+    }
+
+    /// How the answer is read back.
+    pub fn expected(&self) -> Expected {
+        match self {
+            Task::Serial(_) => Expected::Serial,
+            Task::Defects(_) => Expected::Defects,
+            Task::Fields(fields) => {
+                Expected::Fields(fields.iter().map(|field| field.name.clone()).collect())
+            }
+        }
+    }
+}

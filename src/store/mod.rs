@@ -1,0 +1,188 @@
+//! The record: what was decided, why, and whether it was delivered, in one SQLite file; the crops
+//! that were looked at lie beside it as lossless PNG files.
+//!
+//! One process writes ([`Store`]); any number reads at the same time ([`Reader`]). A commit writes
+//! the inspection and its messages in one transaction and returns when both are on the disk: what
+//! was committed survives a power cut, and a message without a record cannot exist.
+
+mod audit;
+mod canonical;
+mod error;
+pub mod evidence;
+pub mod export;
+mod open;
+mod outbox;
+mod read;
+pub mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rusqlite::Connection;
+
+pub use canonical::to_canonical_json;
+pub use error::StoreError;
+pub use open::SCHEMA_STEP;
+pub use outbox::{Delivery, OutboxMessage, OutboxRow, OutboxState, TopicKind};
+pub use read::{Filter, Reader, Record};
+
+use crate::clock::Clock;
+use crate::frame::Rgb8;
+use crate::inspection::Inspection;
+use evidence::EvidenceFolder;
+use open::WriterLock;
+
+/// Where the record lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// The database file; SQLite and the lock put files with the same beginning beside it.
+    pub path: PathBuf,
+    /// The folder of the evidence files.
+    pub evidence_dir: PathBuf,
+    /// A database of up to this many bytes is read through for damage at start; a larger one only
+    /// where it is used, as reading it all would delay the line. 256 MiB take 1 to 5 s on an eMMC.
+    pub quick_check_max_bytes: u64,
+}
+
+impl StoreOptions {
+    /// `inspectd.db` and `evidence/` in the folder `dir`.
+    pub fn in_dir(dir: &Path) -> StoreOptions {
+        StoreOptions {
+            path: dir.join("inspectd.db"),
+            evidence_dir: dir.join("evidence"),
+            quick_check_max_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// The one writer. Clones share it. Calls block, for a few milliseconds where the disk is quick:
+/// from async code they go through `spawn_blocking`.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    evidence: EvidenceFolder,
+    clock: Arc<dyn Clock>,
+    // Declared after `connection`: fields drop in order, so the lock outlives the last write.
+    _lock: WriterLock,
+}
+
+impl Store {
+    /// Opens the record for writing, or makes it. Every error here is a reason not to start.
+    pub fn open(options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Store, StoreError> {
+        let folder = match options.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder).map_err(|why| StoreError::from_io(folder, why))?;
+        let lock = WriterLock::take(&options.path)?;
+        let connection = open::open_for_writing(&options.path, options.quick_check_max_bytes)?;
+        let evidence = EvidenceFolder::open(&options.evidence_dir)?;
+        let connection = Mutex::new(connection);
+        let path = options.path.clone();
+        Ok(Store(Arc::new(Inner { path, connection, evidence, clock, _lock: lock })))
+    }
+
+    /// Writes `inspection` and the `messages` that tell of it, in one transaction; answers its audit
+    /// sequence number, which counts up from 1 without a hole. When this returns, both are on the
+    /// disk. On an error neither is.
+    pub fn commit(
+        &self,
+        inspection: &Inspection,
+        messages: &[OutboxMessage],
+    ) -> Result<i64, StoreError> {
+        let row = audit::Row::of(inspection)?;
+        let now = self.0.clock.now().wall.as_millisecond();
+        let mut connection = self.connection();
+        let written: rusqlite::Result<i64> = (|| {
+            let change = connection.transaction()?;
+            let sequence = audit::insert(&change, &row)?;
+            for message in messages {
+                outbox::insert(&change, &row, message, now)?;
+            }
+            change.commit()?;
+            Ok(sequence)
+        })();
+        written.map_err(|why| match audit::is_duplicate(&why) {
+            true => StoreError::Duplicate { result_id: row.result_id.clone() },
+            false => StoreError::from_sql("record an inspection", &self.0.path, why),
+        })
+    }
+
+    /// Keeps `picture` as a lossless file and answers its SHA-256 in hexadecimal. To be called
+    /// before the commit of the inspection that names it. The same picture is kept once.
+    pub fn put_evidence(&self, picture: &Rgb8) -> Result<String, StoreError> {
+        self.0.evidence.put(picture)
+    }
+
+    /// Where the evidence file with this digest lies, present or not.
+    pub fn evidence_path(&self, sha256: &str) -> PathBuf {
+        evidence::path(self.0.evidence.dir(), sha256)
+    }
+
+    /// The highest job number that was recorded for `station`, so that counting goes on after a
+    /// restart.
+    pub fn last_job_id(&self, station: &str) -> Result<Option<u64>, StoreError> {
+        self.sql("look up the last job", |connection| read::last_job_id(connection, station))
+    }
+
+    /// A second, read-only connection, which does not make the writer wait.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        Reader::open(&self.0.path)
+    }
+
+    /// Messages that are to be sent, oldest first: at most `limit`, with an id above `after`.
+    pub fn unsent(&self, limit: usize, after: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        self.sql("read the outbox", |connection| outbox::unsent(connection, limit, after))
+    }
+
+    /// Notes that the broker has acknowledged these messages. Repeating it changes nothing.
+    pub fn mark_sent(&self, ids: &[i64]) -> Result<(), StoreError> {
+        let now = self.0.clock.now().wall.as_millisecond();
+        self.sql("mark messages as sent", |connection| outbox::mark_sent(connection, ids, now))
+    }
+
+    /// Takes a message that can never be sent out of the way; it stays, with the `reason`.
+    pub fn quarantine(&self, id: i64, reason: &str) -> Result<(), StoreError> {
+        self.sql("put a message aside", |connection| outbox::quarantine(connection, id, reason))
+    }
+
+    /// The newest message of `station` that was sent.
+    pub fn last_sent(&self, station: &str) -> Result<Option<OutboxRow>, StoreError> {
+        self.sql("read the outbox", |connection| outbox::last_sent(connection, station))
+    }
+
+    /// Deletes sent messages beyond the newest `keep_rows`, at most 1,000 a call, but never the
+    /// newest of a station; answers how many. Inspections are not touched.
+    pub fn prune_sent(&self, keep_rows: usize) -> Result<usize, StoreError> {
+        self.sql("tidy the outbox", |connection| outbox::prune_sent(connection, keep_rows))
+    }
+
+    /// How many messages wait, and since when.
+    pub fn outbox_state(&self) -> Result<OutboxState, StoreError> {
+        let now = self.0.clock.now().wall.as_millisecond();
+        self.sql("count the outbox", |connection| outbox::state(connection, now))
+    }
+
+    fn sql<T>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        work(&mut self.connection()).map_err(|why| StoreError::from_sql(doing, &self.0.path, why))
+    }
+
+    /// A panic while the lock was held has dropped its transaction, which rolls it back: the
+    /// connection is sound.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.0.connection.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.0.path.display())
+    }
+}

@@ -1,0 +1,233 @@
+//! The record for people: a table of many, one in full.
+
+use std::io::Write;
+use std::path::Path;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::error::StoreError;
+use super::evidence;
+use super::outbox::Delivery;
+use super::read::{Filter, Reader, Record};
+use crate::inspection::{Asked, Inspection};
+use crate::verdict::{Finding, Seen};
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The record cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such record.
+    #[error(
+        "there is no record \"{wanted}\"; give its number, its result_id, or at least the first 8 \
+         characters of that, as `inspectd audit list` shows them"
+    )]
+    NotFound {
+        /// What was asked for.
+        wanted: String,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the report: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Longest text of a cell in characters.
+const CELL_MAX_CHARS: usize = 40;
+
+/// Writes the records that `filter` finds as a table, newest last; answers how many.
+pub fn list(reader: &Reader, filter: &Filter, out: &mut dyn Write) -> Result<u64, ReportError> {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "No.",
+            "Decided (UTC)",
+            "Station",
+            "Part",
+            "Verdict",
+            "Serial",
+            "Latency",
+            "Result",
+        ]);
+    for right in [0, 6] {
+        if let Some(column) = table.column_mut(right) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut rows = 0;
+    reader.scan(filter, |record| -> Result<(), StoreError> {
+        rows += 1;
+        table.add_row(cells(record));
+        Ok(())
+    })?;
+    if rows == 0 {
+        writeln!(out, "No record matches.")?;
+    } else {
+        writeln!(out, "{table}")?;
+    }
+    Ok(rows)
+}
+
+fn cells(record: &Record) -> [String; 8] {
+    let verdict = match record.is_simulated {
+        true => format!("{} (simulated)", record.verdict.as_str()),
+        false => record.verdict.as_str().to_owned(),
+    };
+    [
+        record.sequence.to_string(),
+        record.decided_wall.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        cell(&record.station),
+        cell(&record.part_id),
+        verdict,
+        record.serial.as_deref().map_or_else(|| "–".to_owned(), cell),
+        record.latency_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.0} ms")),
+        record.result_id.clone(),
+    ]
+}
+
+/// Writes the record that is called `wanted`, see [`Reader::find`]: for people, or as the JSON of
+/// its body. With `evidence_dir`, each file is read and compared with its digest.
+pub fn show(
+    reader: &Reader,
+    wanted: &str,
+    as_json: bool,
+    evidence_dir: Option<&Path>,
+    out: &mut dyn Write,
+) -> Result<(), ReportError> {
+    let record =
+        reader.find(wanted)?.ok_or_else(|| ReportError::NotFound { wanted: wanted.to_owned() })?;
+    if as_json {
+        writeln!(out, "{}", record.body)?;
+        return Ok(());
+    }
+    let inspection = record.inspection()?;
+    write_head(&record, &inspection, out)?;
+    write_findings(&inspection.findings, out)?;
+    inspection.questions.iter().try_for_each(|asked| write_question(asked, out))?;
+    write_evidence(&inspection, evidence_dir, out)?;
+    write_rest(&inspection, &reader.deliveries(&record.result_id)?, out)
+}
+
+fn write_head(record: &Record, look: &Inspection, out: &mut dyn Write) -> Result<(), ReportError> {
+    let simulated = if look.is_simulated { ", simulated" } else { "" };
+    let clock = if look.times.clock_synchronized { "" } else { " (clock not synchronised)" };
+    writeln!(out, "Record {}, result {}{simulated}", record.sequence, record.result_id)?;
+    let place = format!("{} on {}, recipe {}", look.station, look.device, look.recipe);
+    field("Station", &place, out)?;
+    field("Part", &format!("{} (job {})", look.part_id, look.job_id), out)?;
+    field("Verdict", look.verdict.outcome.as_str(), out)?;
+    for reason in &look.verdict.reasons {
+        field("", &format!("{} ({})", reason.text, reason.code), out)?;
+    }
+    field("Serial", look.serial().unwrap_or("–"), out)?;
+    let moment = |stamp: &crate::clock::Stamp| stamp.wall.to_string();
+    field("Triggered", &format!("{}{clock}", moment(&look.times.triggered)), out)?;
+    let captured = match (&look.times.captured, look.frame_sequence) {
+        (Some(stamp), Some(frame)) => format!("{} (frame {frame})", moment(stamp)),
+        (Some(stamp), None) => moment(stamp),
+        (None, _) => "no frame".to_owned(),
+    };
+    field("Captured", &captured, out)?;
+    field("Decided", &moment(&look.times.decided), out)
+}
+
+fn write_findings(findings: &[Finding], out: &mut dyn Write) -> Result<(), ReportError> {
+    for finding in findings {
+        let seen = match &finding.seen {
+            Seen::Serial { value: Some(text) } => format!("serial {text}"),
+            Seen::Serial { value: None } => "serial illegible".to_owned(),
+            Seen::Inspected { count } => format!("looked at, {count} defects"),
+            Seen::NotInspectable => "does not show the part".to_owned(),
+            Seen::Defect { class, severity, location } => {
+                format!("defect {class}, {severity}, at {location}")
+            }
+            Seen::Field { name, value } => format!("{name} = {value}"),
+        };
+        let sure = finding.confidence * 100.0;
+        let text = format!("{seen} ({:.1} %, {} in {})", sure, finding.question, finding.region);
+        field("Finding", &text, out)?;
+    }
+    Ok(())
+}
+
+fn write_question(asked: &Asked, out: &mut dyn Write) -> Result<(), ReportError> {
+    let text = match (&asked.answer, &asked.error) {
+        (Some(answer), None) => answer.text.clone(),
+        (Some(answer), Some(error)) => format!("{} ({error})", answer.text),
+        (None, Some(error)) => format!("no answer: {error}"),
+        (None, None) => "no answer".to_owned(),
+    };
+    field("Question", &format!("{}: {text}", asked.question), out)
+}
+
+fn write_evidence(
+    look: &Inspection,
+    evidence_dir: Option<&Path>,
+    out: &mut dyn Write,
+) -> Result<(), ReportError> {
+    for crop in &look.evidence {
+        let state = match evidence_dir {
+            None => String::new(),
+            Some(dir) => match std::fs::read(evidence::path(dir, &crop.sha256)) {
+                Ok(bytes) if evidence::digest(&bytes) == crop.sha256 => ", file intact".to_owned(),
+                Ok(_) => ", FILE CHANGED: its digest is another".to_owned(),
+                Err(why) => format!(", file cannot be read: {why}"),
+            },
+        };
+        let px = crop.frame_px;
+        let place = format!("{}x{} px at x {} y {}", px.width, px.height, px.x, px.y);
+        field("Evidence", &format!("{} ({place}) {}{state}", crop.region, crop.sha256), out)?;
+    }
+    Ok(())
+}
+
+fn write_rest(
+    look: &Inspection,
+    deliveries: &[Delivery],
+    out: &mut dyn Write,
+) -> Result<(), ReportError> {
+    let timings = &look.timings;
+    let stages = format!(
+        "{:.0} ms from trigger to verdict: {:.0} waiting, {:.0} cutting, {:.0} model, {:.0} evidence",
+        timings.latency_ms,
+        timings.queued_ms,
+        timings.crop_ms,
+        timings.model_ms,
+        timings.evidence_ms
+    );
+    field("Time", &stages, out)?;
+    for delivery in deliveries {
+        let state = match (&delivery.sent, &delivery.quarantine_reason) {
+            (Some(sent), _) => format!("acknowledged by the broker at {sent}"),
+            (None, Some(reason)) => format!("put aside: {reason}"),
+            (None, None) => format!("waits since {}", delivery.created),
+        };
+        field("Delivery", &format!("{}: {state}", delivery.kind), out)?;
+    }
+    field("Model", &look.digests.model, out)?;
+    field("Config", &look.digests.config, out)?;
+    field("Program", &look.digests.program, out)
+}
+
+/// One line: a name and a text. What a model or a broker wrote cannot move the cursor.
+fn field(name: &str, text: &str, out: &mut dyn Write) -> Result<(), ReportError> {
+    writeln!(out, "  {name:<10}{}", printable(text))?;
+    Ok(())
+}
+
+/// Replaces control characters, which a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A bounded, printable text.
+fn cell(text: &str) -> String {
+    let mut shown = printable(text);
+    if let Some((cut, _)) = shown.char_indices().nth(CELL_MAX_CHARS) {
+        shown.truncate(cut);
+        shown.push('…');
+    }
+    shown
+}

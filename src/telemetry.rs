@@ -1,0 +1,150 @@
+//! What an operator may see: the log, and one line a part.
+//!
+//! Each event is a function here, so that a reader finds all that the log can say in one place.
+
+use std::io::{self, IsTerminal, Write};
+
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::inspection::Inspection;
+use crate::verdict::{Outcome, Seen};
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts the log on standard error. `level` is a filter such as `info` or `inspectd=debug`;
+/// an unreadable one falls back to `info` and says so. A second call changes nothing.
+pub fn start(level: &str, format: Format) {
+    let parsed = EnvFilter::try_new(level);
+    let bad = parsed.is_err();
+    let filter = parsed.unwrap_or_else(|_| EnvFilter::new("info"));
+    let human = match format {
+        Format::Human => true,
+        Format::Json => false,
+        Format::Auto => io::stderr().is_terminal(),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = if human {
+        log.with_target(false).with_ansi(io::stderr().is_terminal()).try_init().is_ok()
+    } else {
+        log.json().flatten_event(true).try_init().is_ok()
+    };
+    if started && bad {
+        warn!(level, "Log level not understood; using info.");
+    }
+}
+
+/// The daemon inspects.
+pub fn ready(stations: usize, model: &str, database: &str) {
+    info!(stations, model, database, "Ready.");
+}
+
+/// A part was decided and recorded.
+pub fn decided(inspection: &Inspection, audit_sequence: i64) {
+    info!(
+        station = %inspection.station,
+        part_id = %inspection.part_id,
+        verdict = inspection.verdict.outcome.as_str(),
+        serial = inspection.serial(),
+        latency_ms = inspection.timings.latency_ms,
+        result_id = %inspection.result_id,
+        audit_sequence,
+        "Part decided."
+    );
+}
+
+/// A camera stopped delivering.
+pub fn camera_lost(station: &str, reason: &str) {
+    warn!(station, reason, "Camera lost.");
+}
+
+/// It delivers again.
+pub fn camera_back(station: &str) {
+    info!(station, "Camera back.");
+}
+
+/// Its pictures came to their end.
+pub fn camera_ended(station: &str) {
+    info!(station, "Camera ended.");
+}
+
+/// A triggered part cannot be looked at; it is recorded as review.
+pub fn part_missed(station: &str, part_id: &str, reason: &str) {
+    warn!(station, part_id, reason, "Part not inspected; recorded as review.");
+}
+
+/// The record cannot be written: the daemon stops, as inspecting without a record is worse.
+pub fn record_failed(reason: &str) {
+    error!(reason, "Record could not be written; stopping.");
+}
+
+/// The end is near.
+pub fn stopping(why: &str) {
+    info!(why, "Stopping: finishing the part in hand.");
+}
+
+/// All is closed.
+pub fn stopped(records: u64, unsent: u64) {
+    info!(records, unsent, "Stopped.");
+}
+
+/// Prints the heading of the part lines.
+pub fn print_heading(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:<12} {:<10} {:<10} {:<8} {:<12} {:>9}  DEFECTS AND REASONS",
+        "TIME", "STATION", "PART", "VERDICT", "SERIAL", "LATENCY"
+    )
+}
+
+/// Prints one line about one part: time, station, part, verdict, serial, latency, defects.
+pub fn print_part(out: &mut dyn Write, inspection: &Inspection, colour: bool) -> io::Result<()> {
+    let verdict = inspection.verdict.outcome;
+    let paint = match (colour, verdict) {
+        (false, _) => ("", ""),
+        (true, Outcome::Pass) => ("\x1b[32m", "\x1b[0m"),
+        (true, Outcome::Fail) => ("\x1b[31m", "\x1b[0m"),
+        (true, Outcome::Review) => ("\x1b[33m", "\x1b[0m"),
+    };
+    let time = inspection.times.decided.wall.to_zoned(jiff::tz::TimeZone::system());
+    writeln!(
+        out,
+        "{:<12} {:<10} {:<10} {}{:<8}{} {:<12} {:>6.0} ms  {}",
+        time.strftime("%H:%M:%S%.3f"),
+        inspection.station,
+        inspection.part_id,
+        paint.0,
+        verdict.as_str(),
+        paint.1,
+        inspection.serial().unwrap_or("-"),
+        inspection.timings.latency_ms,
+        remarks(inspection)
+    )
+}
+
+/// Defects first, then the reasons that are not defects.
+fn remarks(inspection: &Inspection) -> String {
+    let defects = inspection.defects().filter_map(|finding| match &finding.seen {
+        Seen::Defect { class, severity, location } => {
+            Some(format!("{severity} {class} ({location})"))
+        }
+        _ => None,
+    });
+    let reasons = &inspection.verdict.reasons;
+    let others = reasons
+        .iter()
+        .filter(|reason| reason.code != "defect")
+        .map(|reason| reason.text.replace(char::is_control, " "));
+    let all: Vec<String> = defects.chain(others).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join("; ") }
+}

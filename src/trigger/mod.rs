@@ -1,0 +1,147 @@
+//! Triggers: which of a camera's frames are to be inspected.
+//!
+//! A trigger sees every frame that the station takes out of the slot and answers with events. It
+//! reads no clock: time is what the frame says, so the same frames give the same events.
+
+mod interval;
+pub mod presence;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::frame::Frame;
+use interval::Interval;
+use presence::Presence;
+pub use presence::{Axis, PresenceOptions, Window};
+
+/// When a frame is to be inspected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Options {
+    /// Each frame: for folders of pictures.
+    EveryFrame,
+    /// The first frame, and then one at a time.
+    Interval {
+        /// From one to the next, by the time at which frames reached us.
+        every: Duration,
+    },
+    /// Each part once, when it is nearest to the centre line.
+    Presence(PresenceOptions),
+}
+
+impl Options {
+    /// Refuses what [`Trigger::new`] refuses.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        match self {
+            Options::EveryFrame => Ok(()),
+            Options::Interval { every } if every.is_zero() => Err(OptionsError {
+                name: "every",
+                value: 0.0,
+                expected: "above 0; to inspect every frame use the trigger for every frame",
+            }),
+            Options::Interval { .. } => Ok(()),
+            Options::Presence(options) => options.check(),
+        }
+    }
+}
+
+/// An option that makes no sense.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("trigger option {name} is {value}, expected {expected}")]
+pub struct OptionsError {
+    /// Which.
+    pub name: &'static str,
+    /// What it was.
+    pub value: f64,
+    /// What it should be.
+    pub expected: &'static str,
+}
+
+/// What a trigger saw.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Inspect this part.
+    Inspect {
+        /// The frame that shows it best.
+        frame: Arc<Frame>,
+        /// Which part, counted from 1 over both kinds of event since the trigger was made.
+        part: u64,
+    },
+    /// A part went by and no frame shows it well enough: it must be recorded, and cannot be judged.
+    Missed {
+        /// The frame that shows it nearest to the centre line, as evidence.
+        frame: Arc<Frame>,
+        /// Which part.
+        part: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Decides frame by frame. One trigger belongs to one camera.
+#[derive(Debug)]
+pub struct Trigger {
+    kind: Kind,
+    parts: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    EveryFrame,
+    Interval(Interval),
+    Presence(Box<Presence>),
+}
+
+impl Trigger {
+    /// A trigger that has seen nothing yet.
+    pub fn new(options: &Options) -> Result<Trigger, OptionsError> {
+        options.check()?;
+        let kind = match options {
+            Options::EveryFrame => Kind::EveryFrame,
+            Options::Interval { every } => Kind::Interval(Interval::new(*every)),
+            Options::Presence(options) => Kind::Presence(Box::new(Presence::new(options.clone()))),
+        };
+        Ok(Trigger { kind, parts: 0 })
+    }
+
+    /// Looks at the next frame.
+    pub fn see(&mut self, frame: &Arc<Frame>) -> Vec<Event> {
+        let findings = match &mut self.kind {
+            Kind::EveryFrame => vec![Finding::Inspect(Arc::clone(frame))],
+            Kind::Interval(interval) => match interval.is_due(frame) {
+                true => vec![Finding::Inspect(Arc::clone(frame))],
+                false => Vec::new(),
+            },
+            Kind::Presence(presence) => presence.see(frame),
+        };
+        self.number(findings)
+    }
+
+    /// The camera was lost or came to its end: what was in view and undecided is missed. To be
+    /// called once for each; the next frame is then looked at as a first one.
+    pub fn interrupt(&mut self, reason: &str) -> Vec<Event> {
+        let findings = match &mut self.kind {
+            Kind::EveryFrame | Kind::Interval(_) => Vec::new(),
+            Kind::Presence(presence) => presence.interrupt(reason),
+        };
+        self.number(findings)
+    }
+
+    fn number(&mut self, findings: Vec<Finding>) -> Vec<Event> {
+        let number = |finding| {
+            self.parts += 1;
+            let part = self.parts;
+            match finding {
+                Finding::Inspect(frame) => Event::Inspect { frame, part },
+                Finding::Missed(frame, reason) => Event::Missed { frame, part, reason },
+            }
+        };
+        findings.into_iter().map(number).collect()
+    }
+}
+
+/// An event before its part has a number.
+#[derive(Debug)]
+enum Finding {
+    Inspect(Arc<Frame>),
+    Missed(Arc<Frame>, String),
+}

@@ -1,0 +1,199 @@
+//! One part on its way through the window. Positions are strip cells along the line of travel.
+
+use std::sync::Arc;
+
+use super::background::Run;
+use super::strip::ALONG;
+use crate::frame::Frame;
+use crate::trigger::Finding;
+
+/// The window's length in cells.
+pub(super) const LENGTH: f32 = ALONG as f32;
+
+/// A run that ends so near to the window's border may go on beyond it.
+const BORDER: f32 = 1.5;
+
+/// A part that comes off its best position by so much will not come nearer.
+const RECEDING: f32 = 3.0;
+
+/// Less than this from the centre of where it was is standing still.
+pub(super) const STILL: f32 = 1.0;
+
+/// What a track needs to know of the options; cells.
+#[derive(Clone, Debug)]
+pub(super) struct Measures {
+    pub(super) part_min: f32,
+    pub(super) tolerance: f32,
+    pub(super) settle_frames: u32,
+}
+
+/// A part that is followed.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) run: Run,
+    /// Where it was seen nearest to the centre line, and how far from it.
+    best: (f32, Arc<Frame>),
+    /// From the centre line, signed, when last seen.
+    offset: f32,
+    /// Its longest run so far: what touches the border is not yet all of it.
+    longest: f32,
+    sightings: u32,
+    /// Inspected or missed: nothing more is said about it.
+    pub(super) is_settled: bool,
+    /// It lay there when the trigger first looked.
+    was_first: bool,
+    /// It came nearer to the centre line since it was first seen.
+    has_approached: bool,
+    pub(super) has_moved: bool,
+    /// Frames were lost while it was followed, or just before.
+    pub(super) has_gaps: bool,
+    pub(super) born_at: f32,
+    still_at: f32,
+    pub(super) still_frames: u32,
+    /// How far the belt had travelled when it came to stand.
+    pub(super) still_since: f32,
+    /// Looks in a row in which nothing was seen of it.
+    pub(super) absent: u32,
+    /// Looks in a row in which it was taken to be within another part's run.
+    pub(super) hidden: u32,
+}
+
+impl Track {
+    pub(super) fn new(frame: &Arc<Frame>, run: Run, was_first: bool, travelled: f32) -> Track {
+        let offset = centre(run) - LENGTH / 2.0;
+        Track {
+            run,
+            best: (offset.abs(), Arc::clone(frame)),
+            offset,
+            longest: length(run),
+            sightings: 1,
+            is_settled: false,
+            was_first,
+            has_approached: false,
+            has_moved: false,
+            has_gaps: false,
+            born_at: centre(run),
+            still_at: centre(run),
+            still_frames: 0,
+            still_since: travelled,
+            absent: 0,
+            hidden: 0,
+        }
+    }
+
+    /// It is seen at `run`. Answers when that decides about it.
+    pub(super) fn seen(
+        &mut self,
+        frame: &Arc<Frame>,
+        run: Run,
+        travelled: f32,
+        measures: &Measures,
+    ) -> Option<Finding> {
+        let before = std::mem::replace(&mut self.offset, centre(run) - LENGTH / 2.0);
+        self.run = run;
+        self.absent = 0;
+        self.sightings += 1;
+        self.longest = self.longest.max(length(run));
+        self.note_motion(travelled);
+        if self.offset.abs() <= self.best.0 {
+            self.best = (self.offset.abs(), Arc::clone(frame));
+            self.has_approached |= self.offset.abs() < before.abs();
+        }
+        self.decide(before, measures)
+    }
+
+    fn note_motion(&mut self, travelled: f32) {
+        let at = centre(self.run);
+        self.has_moved |= (at - self.born_at).abs() > 2.0 * STILL;
+        if (at - self.still_at).abs() > STILL {
+            (self.still_at, self.still_frames, self.still_since) = (at, 0, travelled);
+        } else {
+            self.still_frames += 1;
+        }
+    }
+
+    fn decide(&mut self, before: f32, measures: &Measures) -> Option<Finding> {
+        if self.is_settled || self.longest < measures.part_min {
+            return None;
+        }
+        // What lies on the line from the first has not crossed it.
+        let is_at_line = self.offset == 0.0 && before != 0.0;
+        let has_crossed = before * self.offset < 0.0 || is_at_line;
+        let has_passed = self.offset.abs() > self.best.0 + RECEDING;
+        let stands = self.still_frames >= measures.settle_frames
+            && self.offset.abs() <= measures.tolerance
+            && !(self.was_first && !self.has_moved);
+        let is_near = self.best.0 <= measures.tolerance;
+        if has_crossed || stands || (has_passed && is_near && !self.is_known_past()) {
+            return Some(self.settle(is_near));
+        }
+        None
+    }
+
+    /// It lay there in the first frame and has only moved away from the centre line since.
+    fn is_known_past(&self) -> bool {
+        self.was_first && !self.has_approached
+    }
+
+    fn settle(&mut self, is_near: bool) -> Finding {
+        self.is_settled = true;
+        let (distance, frame) = (self.best.0, Arc::clone(&self.best.1));
+        if is_near {
+            return Finding::Inspect(frame);
+        }
+        let lost = if self.has_gaps { "frames were lost and " } else { "" };
+        let share = distance / LENGTH * 100.0;
+        Finding::Missed(
+            frame,
+            format!(
+                "{lost}the nearest view of it is {share:.0} % of the window off the centre line"
+            ),
+        )
+    }
+
+    /// It has left, or is given up. Answers if nothing was said about it yet and it was a part.
+    pub(super) fn close(self, reason: &str, measures: &Measures) -> Option<Finding> {
+        // One glimpse is a part only if there could have been no more of them.
+        let was_glimpse = (self.sightings < 2 || !self.has_moved) && !self.has_gaps;
+        let was_speck = self.longest < measures.part_min;
+        if self.is_settled || was_glimpse || was_speck || self.is_known_past() {
+            return None;
+        }
+        if self.best.0 <= measures.tolerance {
+            return Some(Finding::Inspect(self.best.1));
+        }
+        Some(Finding::Missed(self.best.1, reason.to_owned()))
+    }
+
+    /// Where it should be after the belt moved on by `shift`. An end beyond the border stays there
+    /// while the part comes in: how much of it is still to come is not known.
+    pub(super) fn predict(&self, shift: f32) -> Run {
+        let is_entering_low = touches_low(self.run) && shift > 0.0;
+        let is_entering_high = touches_high(self.run) && shift < 0.0;
+        Run {
+            start: if is_entering_low { self.run.start } else { self.run.start + shift },
+            end: if is_entering_high { self.run.end } else { self.run.end + shift },
+        }
+    }
+}
+
+pub(super) fn centre(run: Run) -> f32 {
+    (run.start + run.end) / 2.0
+}
+
+pub(super) fn length(run: Run) -> f32 {
+    run.end - run.start
+}
+
+pub(super) fn touches_low(run: Run) -> bool {
+    run.start < BORDER
+}
+
+pub(super) fn touches_high(run: Run) -> bool {
+    run.end > LENGTH - BORDER
+}
+
+/// How many cells two runs share.
+pub(super) fn shared(a: Run, b: Run) -> f32 {
+    (a.end.min(b.end) - a.start.max(b.start)).max(0.0)
+}

@@ -1,0 +1,193 @@
+//! The decision: findings and rules to one verdict.
+//!
+//! The order is fixed: a finding that a rule calls bad is `fail`; else anything unreadable,
+//! unclear, unsure or contradictory is `review`; only what is left is `pass`. A part about which a
+//! required finding is missing can never pass.
+
+use serde_json::Value;
+
+use super::{CheckDigit, Finding, Outcome, Reason, Seen, Verdict};
+
+/// What makes a part bad, and what makes it doubtful.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// Defects that fail; a listed defect that no rule names goes to review.
+    pub defects: Vec<DefectRule>,
+    /// What a serial must be, if one is asked for.
+    pub serial: Option<SerialRule>,
+    /// Whether a question about defects must have been answered.
+    pub defects_required: bool,
+    /// A finding less probable than this goes to review; 0 switches the check off.
+    pub confidence_min: f64,
+    /// Fields of free answers that must not be null, and the value each must have, if one is named.
+    pub fields: Vec<FieldRule>,
+}
+
+/// One class of defect and when it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefectRule {
+    /// The class.
+    pub class: String,
+    /// Severities that fail the part.
+    pub fail: Vec<String>,
+    /// Severities that send it to review.
+    pub review: Vec<String>,
+    /// Severities that are let through: recorded, but not a reason.
+    pub pass: Vec<String>,
+}
+
+/// What a serial must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialRule {
+    /// Decides whether a text has the form of a serial of this product.
+    pub form: crate::vlm::grammar::template::Template,
+    /// How its last character is computed, if it carries a check digit.
+    pub check_digit: Option<CheckDigit>,
+}
+
+/// What a field of a free answer must be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldRule {
+    /// Its name.
+    pub name: String,
+    /// The values that pass; empty: any value but null.
+    pub pass: Vec<Value>,
+    /// The values that fail; anything else goes to review.
+    pub fail: Vec<Value>,
+}
+
+/// Judges all findings about one part.
+pub fn judge(findings: &[Finding], rules: &Rules) -> Verdict {
+    let mut bad = Vec::new();
+    let mut doubtful = Vec::new();
+    for finding in findings {
+        match &finding.seen {
+            Seen::Defect { .. } => judge_defect(finding, rules, &mut bad, &mut doubtful),
+            Seen::NotInspectable => doubtful.push(Reason::new(
+                "not_inspectable",
+                format!("Region \"{}\" does not show the part.", finding.region),
+            )),
+            Seen::Field { name, value } => {
+                judge_field(name, value, rules, &mut bad, &mut doubtful);
+            }
+            Seen::Serial { .. } | Seen::Inspected { .. } => {}
+        }
+        judge_confidence(finding, rules, &mut doubtful);
+    }
+    judge_serial(findings, rules, &mut doubtful);
+    judge_missing(findings, rules, &mut doubtful);
+    let outcome = match (bad.is_empty(), doubtful.is_empty()) {
+        (false, _) => Outcome::Fail,
+        (true, false) => Outcome::Review,
+        (true, true) => Outcome::Pass,
+    };
+    bad.append(&mut doubtful);
+    Verdict { outcome, reasons: bad }
+}
+
+fn judge_defect(
+    finding: &Finding,
+    rules: &Rules,
+    bad: &mut Vec<Reason>,
+    doubtful: &mut Vec<Reason>,
+) {
+    let Seen::Defect { class, severity, location } = &finding.seen else { return };
+    let rule = rules.defects.iter().find(|rule| rule.class == *class);
+    let text = format!("{severity} {class}, {location}");
+    let has = |list: &Vec<String>| list.iter().any(|word| word == severity);
+    match rule {
+        Some(rule) if has(&rule.fail) => {
+            bad.push(Reason::new("defect", format!("Defect: {text}.")))
+        }
+        Some(rule) if has(&rule.pass) => {}
+        Some(rule) if has(&rule.review) => {
+            doubtful.push(Reason::new("defect_review", format!("Defect to look at: {text}.")));
+        }
+        _ => doubtful.push(Reason::new("defect_unclear", format!("No rule decides: {text}."))),
+    }
+}
+
+fn judge_field(
+    name: &str,
+    value: &Value,
+    rules: &Rules,
+    bad: &mut Vec<Reason>,
+    doubtful: &mut Vec<Reason>,
+) {
+    let Some(rule) = rules.fields.iter().find(|rule| rule.name == name) else { return };
+    if value.is_null() {
+        doubtful.push(Reason::new("field_unreadable", format!("\"{name}\" could not be told.")));
+    } else if rule.fail.contains(value) {
+        bad.push(Reason::new("field", format!("\"{name}\" is {value}.")));
+    } else if !rule.pass.is_empty() && !rule.pass.contains(value) {
+        doubtful
+            .push(Reason::new("field_unclear", format!("No rule decides: \"{name}\" is {value}.")));
+    }
+}
+
+fn judge_confidence(finding: &Finding, rules: &Rules, doubtful: &mut Vec<Reason>) {
+    let sure = finding.confidence >= rules.confidence_min;
+    // NaN compares false with everything: it must not count as sure.
+    if rules.confidence_min > 0.0 && !sure {
+        let text = format!(
+            "The answer to \"{}\" is only {:.0} % probable; {:.0} % are asked for.",
+            finding.question,
+            finding.confidence * 100.0,
+            rules.confidence_min * 100.0
+        );
+        doubtful.push(Reason::new("confidence_low", text));
+    }
+}
+
+fn judge_serial(findings: &[Finding], rules: &Rules, doubtful: &mut Vec<Reason>) {
+    let read: Vec<&Option<String>> = findings
+        .iter()
+        .filter_map(|finding| match &finding.seen {
+            Seen::Serial { value } => Some(value),
+            _ => None,
+        })
+        .collect();
+    let texts: Vec<&String> = read.iter().filter_map(|value| value.as_ref()).collect();
+    if read.len() > texts.len() {
+        doubtful.push(Reason::new("serial_illegible", "The serial number is illegible."));
+    }
+    if let Some((first, rest)) = texts.split_first()
+        && let Some(other) = rest.iter().find(|text| **text != *first)
+    {
+        let text = format!("Two readings contradict each other: {first} and {other}.");
+        doubtful.push(Reason::new("serial_contradictory", text));
+    }
+    let Some(rule) = &rules.serial else { return };
+    for text in texts {
+        if !rule.form.matches(text) {
+            let why = format!("Serial {text} does not match the template {}.", rule.form);
+            doubtful.push(Reason::new("serial_template", why));
+        } else if rule.check_digit.is_some_and(|scheme| !scheme.holds(text)) {
+            let why = format!("The check digit of serial {text} is wrong.");
+            doubtful.push(Reason::new("serial_check_digit", why));
+        }
+    }
+}
+
+fn judge_missing(findings: &[Finding], rules: &Rules, doubtful: &mut Vec<Reason>) {
+    let any = |test: fn(&Seen) -> bool| findings.iter().any(|finding| test(&finding.seen));
+    if rules.serial.is_some() && !any(|seen| matches!(seen, Seen::Serial { .. })) {
+        doubtful.push(Reason::new("serial_missing", "No serial number was read."));
+    }
+    let inspected = |seen: &Seen| matches!(seen, Seen::Inspected { .. } | Seen::NotInspectable);
+    if rules.defects_required && !any(inspected) {
+        doubtful.push(Reason::new("defects_missing", "The part was not looked at for defects."));
+    }
+    for rule in &rules.fields {
+        let told = findings
+            .iter()
+            .any(|finding| matches!(&finding.seen, Seen::Field { name, .. } if *name == rule.name));
+        if !told {
+            let text = format!("\"{}\" was not answered.", rule.name);
+            doubtful.push(Reason::new("field_missing", text));
+        }
+    }
+    if findings.is_empty() {
+        doubtful.push(Reason::new("nothing_found", "No question was answered."));
+    }
+}

@@ -1,0 +1,286 @@
+//! The text decoder (Phi-3-mini): embeddings in, hidden states out; logits are a second call on the
+//! rows wanted.
+//!
+//! It takes embeddings, not ids, because a picture's tokens have no ids. Weights are `&self`, state
+//! is the `KvCache` that is passed in. Attention is plain products and softmax, which on CPUs beats
+//! candle's fused attention at prefill sizes. Source: modeling_phi3_v.py (`Phi3Attention`,
+//! `Phi3MLP`, `Phi3RMSNorm`, eager attention).
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::ops::{rms_norm, rms_norm_slow, softmax_last_dim};
+
+use super::config::{DecoderConfig, ModelConfig};
+use super::error::{EngineError, LoadError};
+use super::kv_cache::KvCache;
+use super::linear::{Linear, Loader};
+use super::rope::{Regime, Rope, RopeTables};
+
+/// The decoder's weights.
+pub struct Decoder {
+    /// (vocab, hidden)
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    head: Linear,
+    rope: Rope,
+    config: DecoderConfig,
+}
+
+struct RmsNorm {
+    weight: Tensor,
+    eps: f32,
+}
+
+struct Layer {
+    input_norm: RmsNorm,
+    attention: Attention,
+    inner_norm: RmsNorm,
+    gate_up: Linear,
+    down: Linear,
+}
+
+struct Attention {
+    qkv: Linear,
+    out: Linear,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+/// What all layers of one pass share.
+struct Pass {
+    tables: RopeTables,
+    /// First cached position that any row of this pass may see.
+    first_key: usize,
+    /// (rows, keys): 0 where a row may look, minus infinity elsewhere. `None` for a single row,
+    /// which sees every key.
+    mask: Option<Tensor>,
+}
+
+impl Decoder {
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        model: &ModelConfig,
+    ) -> std::result::Result<Decoder, LoadError> {
+        let config = model.decoder.clone();
+        let embedding =
+            loader.tensor("model.embed_tokens.weight", &[config.vocab, config.hidden])?;
+        let head = if config.tied {
+            Linear::Dense { weight: embedding.clone(), bias: None } // shares the storage
+        } else {
+            loader.linear("lm_head", config.vocab, config.hidden)?
+        };
+        let layers = (0..config.layers).map(|number| Layer::load(loader, &config, number));
+        Ok(Decoder {
+            embedding,
+            layers: layers.collect::<std::result::Result<_, _>>()?,
+            norm: RmsNorm::load(loader, "model.norm", &config)?,
+            head,
+            rope: Rope::new(&model.rope),
+            config,
+        })
+    }
+
+    /// The embeddings of text ids, each below the vocabulary's size (the tensor library refuses
+    /// others). Returns (ids, hidden).
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let ids = Tensor::from_slice(ids, ids.len(), self.device())?; // (ids)
+        self.embedding.index_select(&ids, 0)
+    }
+
+    /// Computes `embeddings`, (rows, hidden), as the positions that follow those in `cache`, and
+    /// adds them to it. Returns the hidden states after the last norm: (rows, hidden).
+    ///
+    /// # Errors
+    /// [`EngineError::ContextFull`] before any computation. After any error the cache holds what it
+    /// held.
+    pub fn forward(
+        &self,
+        embeddings: &Tensor,
+        cache: &mut KvCache,
+        regime: Regime,
+    ) -> std::result::Result<Tensor, EngineError> {
+        self.forward_observed(embeddings, cache, regime, &mut |_, _| {})
+    }
+
+    /// The same; `after_layer` sees each layer's number and output, (rows, hidden). For tests and
+    /// diagnosis.
+    pub fn forward_observed(
+        &self,
+        embeddings: &Tensor,
+        cache: &mut KvCache,
+        regime: Regime,
+        after_layer: &mut dyn FnMut(usize, &Tensor),
+    ) -> std::result::Result<Tensor, EngineError> {
+        let rows = embeddings.dim(0)?;
+        cache.reserve(rows)?;
+        let pass = self.pass(cache.len(), rows, regime)?;
+        let mut x = embeddings.clone(); // (rows, hidden)
+        for (number, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, &pass, cache, number)?; // (rows, hidden)
+            after_layer(number, &x);
+        }
+        cache.advance(rows);
+        Ok(self.norm.forward(&x)?)
+    }
+
+    /// The logits of hidden states: (rows, hidden) to (rows, vocab), f32.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.head.forward(hidden)?.to_dtype(DType::F32)
+    }
+
+    /// The rotary tables' owner, which knows the list for a length.
+    pub fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    fn device(&self) -> &Device {
+        self.embedding.device()
+    }
+
+    fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass> {
+        let (dtype, device) = (self.embedding.dtype(), self.device());
+        let tables = self.rope.tables(regime, held, rows, dtype, device)?;
+        let first_key = self.config.sliding_window.map_or(0, |window| held.saturating_sub(window));
+        let mask = if rows > 1 {
+            let keys = held + rows - first_key;
+            let numbers = visible(held, rows, first_key, self.config.sliding_window);
+            Some(Tensor::from_vec(numbers, (rows, keys), device)?.to_dtype(dtype)?) // (rows, keys)
+        } else {
+            None
+        };
+        Ok(Pass { tables, first_key, mask })
+    }
+}
+
+/// The mask for rows at positions `held ..` over keys at positions `first_key ..`: a row sees
+/// itself and what came before it, back to `window` positions (i - j <= window, as transformers'
+/// eager mask has it).
+fn visible(held: usize, rows: usize, first_key: usize, window: Option<usize>) -> Vec<f32> {
+    let keys = held + rows - first_key;
+    let mut mask = vec![f32::NEG_INFINITY; rows * keys];
+    for (row, line) in mask.chunks_exact_mut(keys).enumerate() {
+        let position = held + row;
+        let oldest = window.map_or(0, |window| position.saturating_sub(window)).max(first_key);
+        line[oldest - first_key..=position - first_key].fill(0.0);
+    }
+    mask
+}
+
+impl RmsNorm {
+    fn load(
+        loader: &Loader<'_>,
+        name: &str,
+        config: &DecoderConfig,
+    ) -> std::result::Result<RmsNorm, LoadError> {
+        let weight = loader.tensor(&format!("{name}.weight"), &[config.hidden])?;
+        Ok(RmsNorm { weight, eps: config.rms_eps as f32 })
+    }
+
+    /// `x`: (rows, hidden). Normalised in f32, brought back to x's type, and only then multiplied
+    /// by the weight.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match x.dtype() {
+            DType::F32 => rms_norm(x, &self.weight, self.eps), // one fused pass, the same order
+            _ => rms_norm_slow(x, &self.weight, self.eps),
+        }
+    }
+}
+
+impl Layer {
+    fn load(
+        loader: &Loader<'_>,
+        config: &DecoderConfig,
+        number: usize,
+    ) -> std::result::Result<Layer, LoadError> {
+        let DecoderConfig { hidden, intermediate, heads, kv_heads, head_dim, .. } = *config;
+        let name = |part: &str| format!("model.layers.{number}.{part}");
+        let attention = Attention {
+            qkv: loader.linear(
+                &name("self_attn.qkv_proj"),
+                (heads + 2 * kv_heads) * head_dim,
+                hidden,
+            )?,
+            out: loader.linear(&name("self_attn.o_proj"), hidden, heads * head_dim)?,
+            heads,
+            kv_heads,
+            head_dim,
+        };
+        Ok(Layer {
+            input_norm: RmsNorm::load(loader, &name("input_layernorm"), config)?,
+            attention,
+            inner_norm: RmsNorm::load(loader, &name("post_attention_layernorm"), config)?,
+            gate_up: loader.linear(&name("mlp.gate_up_proj"), 2 * intermediate, hidden)?,
+            down: loader.linear(&name("mlp.down_proj"), hidden, intermediate)?,
+        })
+    }
+
+    /// `x`: (rows, hidden). Returns the same shape.
+    fn forward(&self, x: &Tensor, pass: &Pass, cache: &KvCache, number: usize) -> Result<Tensor> {
+        let x = (x + self.attention.forward(&self.input_norm.forward(x)?, pass, cache, number)?)?; // (rows, hidden)
+        let both = self.gate_up.forward(&self.inner_norm.forward(&x)?)?; // (rows, 2 intermediate)
+        let inner = both.dim(1)? / 2;
+        let gated = (both.narrow(1, 0, inner)?.silu()? * both.narrow(1, inner, inner)?)?; // (rows, intermediate)
+        x + self.down.forward(&gated)?
+    }
+}
+
+impl Attention {
+    /// `x`: (rows, hidden), normalised. Returns (rows, hidden).
+    fn forward(&self, x: &Tensor, pass: &Pass, cache: &KvCache, number: usize) -> Result<Tensor> {
+        let Attention { heads, kv_heads, head_dim, .. } = *self;
+        let rows = x.dim(0)?;
+        let qkv = self.qkv.forward(x)?; // (rows, (heads + 2 kv_heads) head_dim): q, then k, then v, head by head
+        let part = |from: usize, count: usize| {
+            let part = qkv.narrow(1, from * head_dim, count * head_dim)?; // (rows, count head_dim)
+            part.reshape((rows, count, head_dim))?.transpose(0, 1) // (count, rows, head_dim)
+        };
+        let q = pass.tables.rotate(&part(0, heads)?)?; // (heads, rows, head_dim)
+        let k = pass.tables.rotate(&part(heads, kv_heads)?)?; // (kv_heads, rows, head_dim)
+        let v = part(heads + kv_heads, kv_heads)?.contiguous()?; // (kv_heads, rows, head_dim)
+        let (keys, values) = cache.write(number, &k, &v, pass.first_key)?; // (kv_heads, keys, head_dim)
+
+        // The query heads of one key head lie side by side, so they are more rows of the same
+        // product: nothing is repeated.
+        let group = heads / kv_heads;
+        let q = (q * (head_dim as f64).powf(-0.5))?.reshape((kv_heads, group * rows, head_dim))?;
+        let scores = q.matmul(&keys.t()?)?; // (kv_heads, group rows, keys)
+        let weights = masked_softmax(&scores, pass.mask.as_ref(), rows)?; // (kv_heads, group rows, keys)
+        let mixed = weights.matmul(&values)?; // (kv_heads, group rows, head_dim)
+        let mixed = mixed.reshape((heads, rows, head_dim))?.transpose(0, 1)?; // (rows, heads, head_dim)
+        self.out.forward(&mixed.reshape((rows, heads * head_dim))?)
+    }
+}
+
+/// Softmax over the keys a row may see, in f32. `scores`: (kv_heads, group * rows, keys). Returns
+/// the same shape.
+fn masked_softmax(scores: &Tensor, mask: Option<&Tensor>, rows: usize) -> Result<Tensor> {
+    let dtype = scores.dtype();
+    let Some(mask) = mask else {
+        return softmax_last_dim(&scores.to_dtype(DType::F32)?)?.to_dtype(dtype);
+    };
+    let (kv_heads, grouped, keys) = scores.dims3()?;
+    let split = scores.reshape((kv_heads, grouped / rows, rows, keys))?; // (kv_heads, group, rows, keys)
+    let masked = split.broadcast_add(mask)?.to_dtype(DType::F32)?; // (kv_heads, group, rows, keys)
+    softmax_last_dim(&masked)?.to_dtype(dtype)?.reshape((kv_heads, grouped, keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_sees_itself_and_its_past() {
+        let seen = |held, rows, first, window| -> Vec<u8> {
+            visible(held, rows, first, window).iter().map(|v| u8::from(*v == 0.0)).collect()
+        };
+        assert_eq!(seen(0, 2, 0, None), [1, 0, 1, 1]);
+        assert_eq!(seen(2, 2, 0, None), [1, 1, 1, 0, 1, 1, 1, 1]);
+        assert_eq!(seen(3, 2, 2, Some(1)), [1, 1, 0, 0, 1, 1]); // keys 2, 3, 4; row 3 sees 2 and 3, row 4 sees 3 and 4
+    }
+}

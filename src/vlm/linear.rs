@@ -1,0 +1,117 @@
+//! The one seam between full and quantised weights, and the loader that fills it.
+
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
+
+use super::error::LoadError;
+use super::weights::ModelFolder;
+
+/// `y = x W^T + b`, with the weight as the checkpoint stores it: (out, in).
+///
+/// Each architecture is written once against this type; how the weight is stored is decided when it
+/// is loaded.
+pub enum Linear {
+    /// The weight as floating-point numbers.
+    Dense {
+        /// (out, in)
+        weight: Tensor,
+        /// (out)
+        bias: Option<Tensor>,
+    },
+    /// The weight in blocks of small integers. Input and output are f32.
+    Quantised {
+        /// (out, in)
+        weight: QMatMul,
+        /// (out), f32
+        bias: Option<Tensor>,
+    },
+}
+
+impl Linear {
+    /// `x`: (rows, in). Returns (rows, out).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (y, bias) = match self {
+            Linear::Dense { weight, bias } => (x.matmul(&weight.t()?)?, bias), // t() turns strides, copies nothing
+            Linear::Quantised { weight, bias } => (weight.forward(x)?, bias),
+        }; // (rows, out)
+        match bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+
+    /// The same layer with its weight quantised in memory; a quantised layer is returned as it is.
+    ///
+    /// # Errors
+    /// If `in` is not a multiple of the format's block (32 for Q8_0, 256 for the K formats).
+    pub fn quantise(self, format: GgmlDType) -> Result<Linear> {
+        let Linear::Dense { weight, bias } = self else { return Ok(self) };
+        let weight = QMatMul::from_qtensor(QTensor::quantize(&weight, format)?)?;
+        let bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
+        Ok(Linear::Quantised { weight, bias })
+    }
+}
+
+/// Takes tensors out of a model folder, by published name, in the type and on the device the engine
+/// computes with.
+pub(crate) struct Loader<'a> {
+    /// Where the tensors are.
+    pub(crate) folder: &'a ModelFolder,
+    /// What they become.
+    pub(crate) dtype: DType,
+    /// Where they go.
+    pub(crate) device: &'a Device,
+}
+
+impl Loader<'_> {
+    /// The tensor `name`, which must have `shape`.
+    pub(crate) fn tensor(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> std::result::Result<Tensor, LoadError> {
+        self.folder.tensor(name, shape, self.dtype, self.device)
+    }
+
+    /// The layer `name`.weight, (out, in), without a bias.
+    pub(crate) fn linear(
+        &self,
+        name: &str,
+        out: usize,
+        inputs: usize,
+    ) -> std::result::Result<Linear, LoadError> {
+        let weight = self.tensor(&format!("{name}.weight"), &[out, inputs])?;
+        Ok(Linear::Dense { weight, bias: None })
+    }
+
+    /// The layer `name`.weight, (out, in), with `name`.bias, (out).
+    pub(crate) fn biased(
+        &self,
+        name: &str,
+        out: usize,
+        inputs: usize,
+    ) -> std::result::Result<Linear, LoadError> {
+        let weight = self.tensor(&format!("{name}.weight"), &[out, inputs])?;
+        let bias = Some(self.tensor(&format!("{name}.bias"), &[out])?);
+        Ok(Linear::Dense { weight, bias })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_bits_stay_close_to_the_full_weight() -> Result<()> {
+        let numbers = |n: usize| (0..n).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<f32>>();
+        let weight = Tensor::from_vec(numbers(5 * 64), (5, 64), &Device::Cpu)?;
+        let bias = Some(Tensor::from_vec(numbers(5), 5, &Device::Cpu)?);
+        let x = Tensor::from_vec(numbers(2 * 64), (2, 64), &Device::Cpu)?;
+        let dense = Linear::Dense { weight, bias };
+        let exact = dense.forward(&x)?; // (2, 5)
+        let close = dense.quantise(GgmlDType::Q8_0)?.forward(&x)?; // (2, 5)
+        let worst = (exact - close)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(worst < 0.1, "{worst}"); // 64 products of order 0.5, each off by up to 1/127 of its block's largest
+        Ok(())
+    }
+}

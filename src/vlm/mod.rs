@@ -1,0 +1,55 @@
+//! The model room: picture + question + schema in, answer out. It imports nothing from the rest of
+//! the program.
+//!
+//! In the order in which data goes through it:
+//!
+//! | file | what |
+//! |---|---|
+//! | [`config`], `json_fields` | the numbers of a model folder, checked once |
+//! | [`weights`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`tokenizer`], [`encoded`] | text to ids and back; where the pictures stand among them |
+//! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
+//! | [`vision`] | a tile to 576 patch features |
+//! | [`projector`] | patch features to embeddings, with line ends and separator |
+//! | [`rope`], [`kv_cache`], [`decoder`] | embeddings to hidden states and logits |
+//! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
+//! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
+//! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
+//!
+//! Weights are `&self`, state is passed in, and every tensor line ends in its shape. Numbers follow
+//! the published Python and are compared with its stored tensors in `tests/it/vlm_reference.rs`.
+
+pub mod answer;
+pub mod ask;
+pub mod config;
+pub mod decoder;
+pub mod digest;
+pub mod encoded;
+pub mod engine;
+pub mod error;
+pub mod grammar;
+mod json_fields;
+pub mod kv_cache;
+pub mod linear;
+pub mod picture;
+mod picture_memory;
+pub mod pixels;
+pub mod projector;
+pub mod prompt;
+pub mod resize;
+pub mod rope;
+pub mod sampler;
+pub mod session;
+pub mod tokenizer;
+pub mod trace;
+pub mod vision;
+pub mod weights;
+
+pub use config::{LongContext, ModelConfig};
+pub use digest::Digest;
+pub use encoded::Encoded;
+pub use engine::{Engine, EngineOptions};
+pub use error::{EngineError, LoadError};
+pub use picture::Picture;
+pub use session::{PromptPass, Session};
+pub use tokenizer::{ChatTokenizer, Message, Role, chat_prompt, image_tag};

@@ -1,0 +1,93 @@
+//! Who may know whom: the map of ARCHITECTURE.md as a table, so that a new edge is a decision.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A room and the rooms that its code may name.
+const KNOWS: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("frame", &["clock"]),
+    ("roi", &["frame"]),
+    ("simulate", &["frame"]),
+    ("camera", &["frame", "clock"]),
+    ("trigger", &["frame", "clock"]),
+    ("vlm", &[]),
+    ("verdict", &["vlm"]),
+    ("station", &["camera", "roi", "trigger", "verdict", "vlm"]),
+    ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
+    ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
+    ("store", &["clock", "frame", "inspection", "verdict"]),
+    ("publish", &["clock", "inspection", "store", "verdict"]),
+    ("config", &["camera", "publish", "roi", "station", "store", "trigger", "verdict", "vlm"]),
+    ("telemetry", &["inspection", "verdict"]),
+    (
+        "daemon",
+        &[
+            "camera", "clock", "config", "frame", "inspection", "inspector", "publish", "station",
+            "store", "telemetry", "trigger", "verdict", "vlm",
+        ],
+    ),
+    ("evaluate", &["clock", "frame", "inspection", "inspector", "roi", "station", "verdict"]),
+];
+
+fn sources(room: &str) -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let file = src.join(format!("{room}.rs"));
+    if file.exists() {
+        return vec![file];
+    }
+    let mut found = Vec::new();
+    let mut open = vec![src.join(room)];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).expect("a room is a file or a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The rooms named after `crate::` in a source text, its tests left out.
+fn named(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let word = |rest: &str| {
+        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>()
+    };
+    let comment = |line: &&str| !line.trim_start().starts_with("//");
+    code.lines()
+        .filter(comment)
+        .flat_map(|line| line.split("crate::").skip(1).map(word).collect::<Vec<_>>())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn every_room_knows_only_what_the_map_allows() {
+    let mut wrong = Vec::new();
+    for (room, allowed) in KNOWS {
+        for path in sources(room) {
+            let text = fs::read_to_string(&path).expect("readable");
+            for other in named(&text) {
+                if other != *room && !allowed.contains(&other.as_str()) {
+                    wrong.push(format!("{} names crate::{other}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_model_knows_no_wire_and_no_database() {
+    for path in sources("vlm") {
+        let text = fs::read_to_string(&path).expect("readable");
+        for foreign in ["rumqttc", "rusqlite", "gstreamer", "toml::"] {
+            assert!(!text.contains(foreign), "{} names {foreign}", path.display());
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! Configuration: bad files and the exact words for them, good files and what comes of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use inspectd::camera::Source;
+use inspectd::config::{self, Level, Loaded, Precision, Severity};
+use inspectd::station::Task;
+use inspectd::verdict::DefectRule;
+use inspectd::{publish, trigger};
+use proptest::prelude::*;
+
+/// A main file with nothing to remark on.
+const MAIN: &str = "[device]\nname = \"box\"\n\n[model]\npath = \".\"\n";
+
+/// A station with nothing to remark on.
+const STATION: &str = "\
+name = \"demo\"
+
+[camera]
+uri = \"file:demo.mkv\"
+
+[trigger]
+kind = \"presence\"
+
+[[region]]
+name = \"plate\"
+pixels = [152, 72, 336, 336]
+
+[[question]]
+name = \"serial\"
+region = \"plate\"
+task = \"serial\"
+template = \"#{8}\"
+";
+
+/// What a station that looks for defects has at its end.
+const DEFECTS: &str = "
+[[question]]
+name = \"defects\"
+region = \"plate\"
+task = \"defects\"
+classes = [\"scratch\", \"dent\"]
+";
+
+/// A configuration in a folder of its own.
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn new(main: impl AsRef<[u8]>, stations: &[(&str, &[u8])]) -> Files {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        fs::write(dir.path().join("inspectd.toml"), main).expect("written");
+        fs::create_dir(dir.path().join("stations")).expect("made");
+        for (name, text) in stations {
+            fs::write(dir.path().join("stations").join(name), text).expect("written");
+        }
+        Files { dir }
+    }
+
+    fn main(&self) -> PathBuf {
+        self.dir.path().join("inspectd.toml")
+    }
+
+    fn load(&self) -> Result<Loaded, config::Problems> {
+        config::load(&self.main())
+    }
+
+    /// The problems in words, with paths as seen from the folder.
+    fn words(&self) -> String {
+        let problems = self.load().expect_err("this configuration is bad");
+        problems.to_string().replace(&format!("{}/", self.dir.path().display()), "")
+    }
+}
+
+fn good(station: &str) -> Loaded {
+    let files = Files::new(MAIN, &[("demo.toml", station.as_bytes())]);
+    files.load().unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn station_words(station: &str) -> String {
+    Files::new(MAIN, &[("demo.toml", station.as_bytes())]).words()
+}
+
+/// The good station with `from`, which must be there, replaced by `to`.
+fn changed(from: &str, to: &str) -> String {
+    let text = format!("{STATION}{DEFECTS}");
+    assert!(text.contains(from), "\"{from}\" is not in the station");
+    text.replacen(from, to, 1)
+}
+
+/// The words for the good station with `from` replaced by `to`.
+#[track_caller]
+fn assert_words(from: &str, to: &str, expected: &str) {
+    let words = station_words(&changed(from, to));
+    assert_eq!(words.trim_end(), expected.trim_end(), "\n{words}");
+}
+
+#[track_caller]
+fn assert_main_words(main: &str, expected: &str) {
+    let words = Files::new(main, &[("demo.toml", STATION.as_bytes())]).words();
+    assert_eq!(words.trim_end(), expected.trim_end(), "\n{words}");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_a_suggestion() {
+    let text = "task = \"serial\"\ntemprature = 0.2";
+    assert_words("task = \"serial\"", text, "X");
+}
+
+#[test]
+fn a_wrong_type_says_what_it_is_and_what_it_must_be() {
+    assert_words("name = \"demo\"", "name = \"demo\"\ndeadline_ms = \"5 s\"", "X");
+}
+
+#[test]
+fn a_number_out_of_range_names_the_range() {
+    assert_words("name = \"demo\"", "name = \"demo\"\ndeadline_ms = 5", "X");
+}
+
+#[test]
+fn a_missing_key_is_shown_at_its_table() {
+    assert_words("kind = \"presence\"\n", "", "X");
+}
+
+#[test]
+fn a_camera_needs_exactly_one_source() {
+    assert_words("uri = \"file:demo.mkv\"\n", "", "X");
+    let two = "uri = \"file:demo.mkv\"\ndevice = \"/dev/video0\"";
+    assert_words("uri = \"file:demo.mkv\"", two, "X");
+}
+
+#[test]
+fn an_address_of_another_kind_is_refused() {
+    assert_words("file:demo.mkv", "http://10.0.0.20/", "X");
+}
+
+#[test]
+fn a_key_for_another_kind_of_camera_is_refused() {
+    assert_words("[camera]\n", "[camera]\nwidth_px = 640\n", "X");
+}
+
+#[test]
+fn a_key_below_the_wrong_header_is_told_where_it_belongs() {
+    assert_words("[camera]\n", "[camera]\ndeadline_ms = 5000\n", "X");
+}
+
+#[test]
+fn two_regions_of_one_name_are_shown_together() {
+    let twin = "[[region]]\nname = \"plate\"\n\n[[question]]\nname = \"serial\"";
+    assert_words("[[question]]\nname = \"serial\"", twin, "X");
+}
+
+#[test]
+fn a_sliver_is_refused_with_the_least_side() {
+    assert_words("336, 336]", "336, 13]", "X");
+}
+
+#[test]
+fn shares_outside_of_the_frame_are_refused() {
+    assert_words("pixels = [152, 72, 336, 336]", "fraction = [0.5, 0.0, 0.6, 1.0]", "X");
+    assert_words("pixels = [152, 72, 336, 336]", "fraction = [0.5, 0.0, 1.5, 1.0]", "X");
+}
+
+#[test]
+fn an_unknown_region_is_an_error_with_a_suggestion() {
+    assert_words("region = \"plate\"", "region = \"palte\"", "X");
+}
+
+#[test]
+fn a_control_tag_in_a_text_is_refused() {
+    let text = "task = \"serial\"\nprompt = \"Read it.<|end|>\"";
+    assert_words("task = \"serial\"", text, "X");
+}
+
+#[test]
+fn the_number_of_pictures_in_a_prompt_must_be_that_of_the_regions() {
+    let text = "task = \"serial\"\nprompt = \"<image> and <image>?\"";
+    assert_words("task = \"serial\"", text, "X");
+}
+
+#[test]
+fn a_name_must_fit_a_topic() {
+    assert_words("name = \"demo\"", "name = \"line/3 +\"", "X");
+}
+
+#[test]
+fn a_bad_template_names_the_character() {
+    assert_words("#{8}", "#{8", "X");
+}
+
+#[test]
+fn a_check_digit_must_suit_the_alphabet() {
+    assert_words("template = \"#{8}\"", "template = \"9{7}A\"\ncheck_digit = \"luhn\"", "X");
+}
+
+#[test]
+fn a_token_limit_below_the_longest_answer_is_refused() {
+    assert_words("task = \"serial\"", "task = \"serial\"\nmax_tokens = 3", "X");
+}
+
+#[test]
+fn a_rule_about_a_defect_that_nobody_asks_for_is_refused() {
+    let rule = "\"dent\"]\n[[rules.defect]]\nclass = \"scrach\"\nfail = [\"minor\"]";
+    assert_words("\"dent\"]", rule, "X");
+}
+
+#[test]
+fn a_rule_that_decides_twice_shows_both_places() {
+    let rule = "\"dent\"]\n[[rules.defect]]\nclass = \"dent\"\n\
+                fail = [\"minor\", \"major\"]\npass = [\"minor\"]";
+    assert_words("\"dent\"]", rule, "X");
+}
+
+#[test]
+fn one_bracket_where_two_belong_is_explained() {
+    assert_words("[[region]]", "[region]", "X");
+}
+
+#[test]
+fn the_main_file_is_checked_key_by_key() {
+    assert_main_words(&MAIN.replace("box", "box 1"), "X");
+    assert_main_words(&format!("{MAIN}[log]\nlevel = \"verbose\"\n"), "X");
+    assert_main_words(&format!("{MAIN}[broker]\nhost = \"mqtt://10.0.0.5\"\n"), "X");
+    assert_main_words(&format!("{MAIN}[broker]\nprefix = \"a//b\"\n"), "X");
+    assert_main_words(&format!("{MAIN}[databse]\npath = \"x.db\"\n"), "X");
+}
+
+#[test]
+fn a_password_file_that_is_not_there_is_an_error() {
+    let broker = "[broker]\nhost = \"h\"\nusername = \"u\"\npassword_file = \"secret\"\n";
+    assert_main_words(&format!("{MAIN}{broker}"), "X");
+}
+
+#[test]
+fn every_problem_of_every_file_is_reported_at_once() {
+    let main = "[device]\nnme = \"box\"\n\n[model]\npath = \".\"\nthreads = 0\n";
+    let syntax = "name = \"a\"\n[camera\nuri = 3\n";
+    let many = changed("#{8}", "[").replace("336, 336]", "0, 336]").replace("presence", "presense");
+    let twin = STATION.replace("\"file:demo.mkv\"", "7");
+    let files = Files::new(
+        main,
+        &[
+            ("a.toml", syntax.as_bytes()),
+            ("b.toml", many.as_bytes()),
+            ("c.toml", twin.as_bytes()),
+            ("d.toml", b"name = \"\xff\""),
+            ("e.toml.example", b"not read"),
+            (".f.toml", b"not read"),
+        ],
+    );
+    let words = files.words();
+    assert_eq!(words.trim_end(), "X", "\n{words}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let absent = dir.path().join("inspectd.toml");
+    let words = config::load(&absent).expect_err("absent").to_string();
+    assert!(words.contains("cannot read") && words.contains("--config"), "{words}");
+    let words = config::load(dir.path()).expect_err("a folder").to_string();
+    assert!(words.contains("it is not a file"), "{words}");
+    fs::write(&absent, MAIN).expect("written");
+    let words = config::load(&absent).expect_err("no stations").to_string();
+    assert!(words.contains("cannot read the folder"), "{words}");
+    let words = Files::new(MAIN, &[]).words();
+    assert!(words.contains("no station") && words.contains(".toml.example"), "{words}");
+    let huge = vec![b'#'; config::FILE_MAX_BYTES as usize + 1];
+    let words = Files::new(MAIN, &[("big.toml", &huge)]).words();
+    assert!(words.contains("big.toml is larger than 1048576 bytes"), "{words}");
+}
+
+#[test]
+fn two_stations_of_one_name_are_shown_together() {
+    let station = STATION.as_bytes();
+    let words = Files::new(MAIN, &[("a.toml", station), ("b.toml", station)]).words();
+    assert_eq!(words.trim_end(), "X", "\n{words}");
+}
+
+#[test]
+fn defaults_are_filled_in_and_paths_resolved() {
+    let files = Files::new(MAIN, &[("demo.toml", STATION.as_bytes())]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let settings = &loaded.settings;
+    assert_eq!(settings.device, "box");
+    assert_eq!(settings.model.path, files.dir.path().join("."));
+    assert_eq!(settings.model.precision, Precision::F32);
+    assert_eq!(settings.store.path, Path::new("/var/lib/inspectd/inspectd.db"));
+    assert_eq!(settings.log.level, Level::Info);
+    assert!(settings.broker.is_none());
+    let station = &loaded.stations[0];
+    let footage = format!("file://{}/stations/demo.mkv", files.dir.path().display());
+    assert_eq!(station.camera.source, Source::Uri(footage));
+    assert_eq!((station.name.as_str(), station.recipe.as_str()), ("demo", "demo"));
+    assert_eq!(station.deadline, Duration::from_secs(10));
+    assert!(matches!(station.trigger, trigger::Options::Presence(_)));
+    let question = &station.questions[0];
+    assert_eq!(question.text, "Read the serial number on the label. Answer in JSON.");
+    assert!(question.system.starts_with("You are a precise visual analyst."));
+    assert_eq!((question.num_crops, question.sampling.temperature), (1, 0.0));
+    assert!(station.rules.serial.is_some() && !station.rules.defects_required);
+}
+
+#[test]
+fn without_rules_every_listed_defect_fails_and_the_unclear_goes_to_review() {
+    let loaded = good(&format!("{STATION}{DEFECTS}"));
+    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let rule = |class: &str| DefectRule {
+        class: class.to_owned(),
+        fail: words(&["minor", "major"]),
+        review: words(&["unclear"]),
+        pass: vec![],
+    };
+    let rules = &loaded.stations[0].rules;
+    assert_eq!(rules.defects, [rule("scratch"), rule("dent")]);
+    assert!(rules.defects_required);
+}
+
+#[test]
+fn a_class_without_its_own_rule_keeps_the_strict_one() {
+    let text =
+        format!("{STATION}{DEFECTS}[[rules.defect]]\nclass = \"dent\"\npass = [\"minor\"]\n");
+    let loaded = good(&text);
+    let rules = &loaded.stations[0].rules.defects;
+    assert_eq!(rules[0].pass, ["minor"]);
+    assert_eq!((rules[1].class.as_str(), rules[1].fail.len()), ("scratch", 2));
+    let warning = loaded.warnings.iter().next().expect("major is not decided");
+    assert_eq!(warning.severity(), Severity::Warning);
+    assert!(warning.title().contains("does not decide on \"major\""), "{}", warning.title());
+}
+
+#[test]
+fn the_digest_is_that_of_the_two_files_joined() {
+    let loaded = good(STATION);
+    let joined = inspectd::vlm::Digest::of(format!("{STATION}{MAIN}").as_bytes());
+    assert_eq!(loaded.stations[0].config_digest, joined.to_string());
+}
+
+#[test]
+fn a_token_limit_that_nobody_wrote_suits_the_answer() {
+    let classes = "classes = [\"scratch\", \"dent\"]\nmax_count = 32\npreset = \"ocr\"";
+    let text = changed("classes = [\"scratch\", \"dent\"]", classes);
+    let loaded = good(&text);
+    let question = &loaded.stations[0].questions[1];
+    let needed = question.task.answer().expect("it was checked").budget_tokens();
+    assert!(needed > 500 && question.sampling.max_tokens == needed, "{needed}");
+}
+
+/// The folder of the examples.
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+/// Lines that begin with `#key =` or `#[` without their `#`.
+fn uncommented(text: &str) -> String {
+    let is_key = |rest: &str| {
+        rest.starts_with('[') || rest.chars().next().is_some_and(|c| c.is_ascii_lowercase())
+    };
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if is_key(rest) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn each_example_is_good() {
+    let loaded = config::load(&examples().join("inspectd.toml"));
+    let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.stations.len(), 1);
+    assert!(loaded.stations[0].is_simulated);
+    let mut seen = 0;
+    for entry in fs::read_dir(examples().join("stations")).expect("readable").flatten() {
+        let text = fs::read_to_string(entry.path()).expect("readable");
+        for text in [uncommented(&text), text] {
+            let files = Files::new(MAIN, &[("example.toml", text.as_bytes())]);
+            let result = files.load();
+            let name = entry.file_name();
+            let loaded = result.unwrap_or_else(|why| panic!("{}:\n{why}", name.display()));
+            seen += loaded.stations.len();
+        }
+    }
+    assert!(seen >= 12, "{seen} examples");
+}
+
+#[test]
+fn the_manual_of_the_main_file_tells_the_defaults() {
+    let text = fs::read_to_string(examples().join("inspectd.toml")).expect("readable");
+    let files = Files::new(uncommented(&text), &[("demo.toml", STATION.as_bytes())]);
+    fs::write(files.dir.path().join("broker.password"), "secret\n").expect("written");
+    let shown = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    let mut broker = shown.settings.broker.expect("the manual has a broker");
+    assert_eq!(broker.username.take().as_deref(), Some("line-1"));
+    assert!(broker.password_file.take().is_some_and(|path| path.ends_with("broker.password")));
+    let stations = ["demo".to_owned()];
+    let default = publish::PublishOptions::new("192.168.1.20", 1883, "line-1", &stations);
+    assert_eq!(format!("{broker:?}"), format!("{default:?}"));
+    assert_eq!(shown.settings.log, config::Log::default());
+    let files = Files::new(&text, &[("demo.toml", STATION.as_bytes())]);
+    let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;
+    let (shown, plain) = (shown.settings.model, plain.model);
+    assert_eq!(shown.precision, plain.precision);
+    assert_eq!(shown.long_context, plain.long_context);
+    assert_eq!(shown.picture_cache_bytes, plain.picture_cache_bytes);
+}
+
+#[test]
+fn the_manual_of_a_station_tells_the_defaults() {
+    let path = examples().join("stations/manual.toml.example");
+    let text = fs::read_to_string(path).expect("readable");
+    let load = |text: &str| {
+        let files = Files::new(MAIN, &[("manual.toml", text.as_bytes())]);
+        let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+        let mut station = loaded.stations.into_iter().next().expect("one station");
+        let Source::Uri(uri) = &mut station.camera.source else { panic!("the manual has footage") };
+        uri.clear();
+        station.config_digest.clear();
+        station
+    };
+    let (mut shown, plain) = (load(&uncommented(&text)), load(&text));
+    assert_eq!(shown.recipe, "plate");
+    shown.recipe.clone_from(&plain.recipe);
+    assert_eq!(shown.questions[0].examples.len(), 1);
+    shown.questions[0].examples.clear();
+    assert_eq!(format!("{shown:#?}"), format!("{plain:#?}"));
+    assert!(matches!(shown.questions[2].task, Task::Fields(_)));
+}
+
+#[test]
+fn a_check_prints_what_would_run() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    fs::create_dir(dir.path().join("pictures")).expect("made");
+    let picture = dir.path().join("pictures/1.png");
+    image::RgbImage::new(32, 32).save(picture).expect("written");
+    let text = STATION.replace("uri = \"file:demo.mkv\"", "folder = \"../pictures\"");
+    fs::create_dir(dir.path().join("stations")).expect("made");
+    fs::write(dir.path().join("stations/demo.toml"), text).expect("written");
+    fs::write(dir.path().join("inspectd.toml"), MAIN).expect("written");
+    let mut out = Vec::new();
+    let checked = config::check::run(&dir.path().join("inspectd.toml"), &mut out, false);
+    let words = String::from_utf8(out).expect("UTF-8");
+    assert_eq!(checked.expect("written").code(), 0, "{words}");
+    for part in ["is good", "device     box", "station    demo", "a serial like #{8}", "336x336 px"]
+    {
+        assert!(words.contains(part), "{part} is not in\n{words}");
+    }
+}
+
+#[test]
+fn a_check_of_a_bad_file_counts_and_ends_with_2() {
+    let files = Files::new(MAIN, &[("demo.toml", b"name = 3\n")]);
+    let mut out = Vec::new();
+    let checked = config::check::run(&files.main(), &mut out, true);
+    let words = String::from_utf8(out).expect("UTF-8");
+    assert_eq!(checked.expect("written").code(), 2, "{words}");
+    assert!(words.contains("\u{1b}[") && words.contains("4 errors"), "{words}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let files = Files::new(&bytes, &[("x.toml", &bytes)]);
+        let _ = files.load().map_err(|problems| problems.render(true));
+    }
+
+    #[test]
+    fn no_damage_to_a_good_file_makes_it_panic(
+        at in 0usize..2000,
+        cut in 0usize..40,
+        piece in "[\\[\\]{}=\"'#,.\\\\\n a-z0-9<>|é-]{0,12}",
+    ) {
+        let text = fs::read_to_string(examples().join("stations/manual.toml.example"))
+            .expect("readable");
+        let mut text: Vec<char> = uncommented(&text).chars().collect();
+        let at = at * text.len() / 2000;
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, piece.chars());
+        let text: String = text.into_iter().collect();
+        let files = Files::new(MAIN, &[("x.toml", text.as_bytes())]);
+        if let Err(problems) = files.load() {
+            prop_assert!(problems.iter().any(|problem| !problem.help().is_empty()));
+            prop_assert!(problems.to_string().contains("error"));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A scripted model through the real inspector: what goes wrong never passes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inspectd::clock::{Clock, ManualClock};
+use inspectd::frame::{Frame, Rgb8};
+use inspectd::inspection::Inspection;
+use inspectd::inspector::{Clerk, EvidenceKeeper, Inspector, Model, Part, Reply};
+use inspectd::roi::{Area, Crop, RectPx, Region};
+use inspectd::station::{Question, Station};
+use inspectd::verdict::{Outcome, Reason};
+use inspectd::vlm::ask::{Answer, FieldConfidence, StopReason, Timings, TokenCounts};
+
+use crate::support::station::demo_station;
+
+/// Answers what it was told, per question.
+struct Script {
+    serial: Result<Answer, String>,
+    defects: Result<Answer, String>,
+    clock: Arc<ManualClock>,
+    takes: Duration,
+}
+
+impl Model for Script {
+    fn ask(&mut self, _: &Station, question: &Question, crops: &[&Crop], _: Instant) -> Reply {
+        assert_eq!(crops.len(), question.regions.len());
+        self.clock.advance(self.takes);
+        let answer = if question.name == "serial" { &self.serial } else { &self.defects };
+        Reply { prompt: "scripted".into(), answer: answer.clone() }
+    }
+}
+
+struct Keep(Result<String, String>);
+
+impl EvidenceKeeper for Keep {
+    fn keep(&self, _: &Rgb8) -> Result<String, String> {
+        self.0.clone()
+    }
+}
+
+fn answer(text: &str, paths: &[&str]) -> Answer {
+    let field = |path: &&str| FieldConfidence {
+        path: (*path).to_owned(),
+        probability: 0.9,
+        min_token_probability: 0.9,
+        min_allowed_mass: 0.9,
+        tokens: 1,
+    };
+    Answer {
+        text: text.to_owned(),
+        fields: paths.iter().map(field).collect(),
+        stop: StopReason::Complete,
+        tokens: TokenCounts::default(),
+        timings: Timings::default(),
+    }
+}
+
+const SERIAL: &str = r#"{"legible":true,"serial":"A7K2M9PX"}"#;
+const GOOD: &str = r#"{"inspectable":true,"defects":[]}"#;
+const DENT: &str =
+    r#"{"inspectable":true,"defects":[{"class":"dent","severity":"minor","location":"center"}]}"#;
+
+struct Case {
+    serial: Result<Answer, String>,
+    defects: Result<Answer, String>,
+    takes: Duration,
+    keep: Result<String, String>,
+    change: fn(&mut Part),
+}
+
+fn good() -> Case {
+    Case {
+        serial: Ok(answer(SERIAL, &["legible", "serial"])),
+        defects: Ok(answer(GOOD, &["inspectable", "defects"])),
+        takes: Duration::ZERO,
+        keep: Ok("ab".repeat(32)),
+        change: |_| {},
+    }
+}
+
+fn inspect(case: Case) -> Inspection {
+    let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let now = clock.now();
+    let frame = Frame {
+        sequence: 5,
+        camera: Arc::from("demo"),
+        captured: now,
+        pipeline_ns: None,
+        picture: Rgb8::new(640, 480),
+    };
+    let mut part = Part {
+        station: Arc::new(demo_station()),
+        job_id: 7,
+        part_id: "000007".into(),
+        triggered: now,
+        frame: Some(Arc::new(frame)),
+        missed: None,
+        ticket: None,
+    };
+    (case.change)(&mut part);
+    let takes = case.takes;
+    let (serial, defects) = (case.serial, case.defects);
+    let model = Script { serial, defects, clock: Arc::clone(&clock), takes };
+    let clerk = Clerk::new(clock, "box", "model-digest", "program-digest");
+    Inspector::new(model, clerk).inspect(&part, &Keep(case.keep))
+}
+
+fn codes(inspection: &Inspection) -> Vec<&str> {
+    inspection.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect()
+}
+
+#[test]
+fn a_good_part_passes_with_its_evidence() {
+    let inspection = inspect(good());
+    assert_eq!(inspection.verdict.outcome, Outcome::Pass, "{:?}", inspection.verdict);
+    assert_eq!(inspection.serial(), Some("A7K2M9PX"));
+    assert_eq!(inspection.evidence.len(), 1);
+    assert_eq!(inspection.digests.model, "model-digest");
+    assert_eq!(inspection.job_id, 7);
+}
+
+#[test]
+fn a_defect_fails_whatever_else_is_doubtful() {
+    let mut case = good();
+    case.defects = Ok(answer(DENT, &["inspectable", "defects", "defects[0].class"]));
+    case.serial = Err("the model broke".into());
+    let inspection = inspect(case);
+    assert_eq!(inspection.verdict.outcome, Outcome::Fail);
+    assert_eq!(codes(&inspection)[0], "defect");
+    assert!(codes(&inspection).contains(&"question_failed"));
+}
+
+#[test]
+fn an_answer_that_is_illegible_wrong_cut_off_or_off_schema_is_review() {
+    let mut cut = answer(r#"{"legible":true,"ser"#, &[]);
+    cut.stop = StopReason::Deadline;
+    let illegible = answer(r#"{"legible":false,"serial":null}"#, &["legible"]);
+    let wrong = answer(r#"{"legible":true,"serial":"A7K2M9P"}"#, &["legible", "serial"]);
+    for (serial, code) in [
+        (Ok(illegible), "serial_illegible"),
+        (Ok(wrong), "serial_template"),
+        (Ok(cut), "answer_incomplete"),
+        (Ok(answer("not json", &[])), "answer_off_schema"),
+        (Err("out of memory".to_owned()), "question_failed"),
+    ] {
+        let mut case = good();
+        case.serial = serial;
+        let inspection = inspect(case);
+        assert_eq!(inspection.verdict.outcome, Outcome::Review, "{code}");
+        assert!(codes(&inspection).contains(&code), "{code}: {:?}", inspection.verdict);
+        assert_eq!(inspection.questions.len(), 2, "the other question was still asked");
+    }
+}
+
+#[test]
+fn a_late_answer_is_review_even_if_it_is_good() {
+    let mut case = good();
+    case.takes = Duration::from_secs(3600);
+    let inspection = inspect(case);
+    assert_eq!(inspection.verdict.outcome, Outcome::Review);
+    assert!(codes(&inspection).contains(&"late"));
+}
+
+#[test]
+fn a_lost_frame_and_a_missed_part_are_records() {
+    let mut case = good();
+    case.change = |part| part.frame = None;
+    let lost = inspect(case);
+    assert_eq!((lost.verdict.outcome, codes(&lost)[0]), (Outcome::Review, "frame_lost"));
+    assert_eq!(lost.times.captured, None);
+
+    let mut case = good();
+    case.change = |part| part.missed = Some(Reason::new("queue_full", "4 parts were waiting."));
+    let missed = inspect(case);
+    assert_eq!((missed.verdict.outcome, codes(&missed)[0]), (Outcome::Review, "queue_full"));
+    assert!(missed.questions.is_empty());
+    assert_eq!(missed.evidence.len(), 1, "the crop is kept for whoever reviews it");
+}
+
+#[test]
+fn evidence_that_cannot_be_kept_is_review() {
+    let mut case = good();
+    case.keep = Err("the disk is full".into());
+    let inspection = inspect(case);
+    assert_eq!(inspection.verdict.outcome, Outcome::Review);
+    assert!(codes(&inspection).contains(&"evidence_lost"));
+}
+
+#[test]
+fn a_region_past_the_frame_or_too_narrow_is_review() {
+    for (rect, words) in [
+        (RectPx { x: 600, y: 0, width: 300, height: 300 }, "reaches past"),
+        (RectPx { x: 0, y: 0, width: 1, height: 480 }, "1x480"),
+    ] {
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let mut station = demo_station();
+        let name = station.regions[0].name.clone();
+        station.regions = vec![Region { name, area: Area::Pixels(rect) }];
+        let frame = Frame {
+            sequence: 1,
+            camera: Arc::from("demo"),
+            captured: clock.now(),
+            pipeline_ns: None,
+            picture: Rgb8::new(640, 480),
+        };
+        let part = Part {
+            station: Arc::new(station),
+            job_id: 1,
+            part_id: "1".into(),
+            triggered: clock.now(),
+            frame: Some(Arc::new(frame)),
+            missed: None,
+            ticket: None,
+        };
+        let Case { serial, defects, keep, .. } = good();
+        let model = Script { serial, defects, clock: clock.clone(), takes: Duration::ZERO };
+        let clerk = Clerk::new(clock, "box", "m", "p");
+        let inspection = Inspector::new(model, clerk).inspect(&part, &Keep(keep));
+        assert_eq!(inspection.verdict.outcome, Outcome::Review);
+        assert!(inspection.verdict.reasons[0].text.contains(words), "{:?}", inspection.verdict);
+    }
+}
+
+#[test]
+fn no_answer_passes_when_a_probability_is_not_a_number() {
+    let mut case = good();
+    let mut unsure = answer(SERIAL, &["legible", "serial"]);
+    unsure.fields[1].probability = f64::NAN;
+    case.serial = Ok(unsure);
+    case.change = |part| {
+        let mut station = (*part.station).clone();
+        station.rules.confidence_min = 0.5;
+        part.station = Arc::new(station);
+    };
+    let inspection = inspect(case);
+    assert_eq!(inspection.verdict.outcome, Outcome::Review);
+    assert!(codes(&inspection).contains(&"confidence_low"));
+}
