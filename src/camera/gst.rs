@@ -22,7 +22,7 @@ const LOOK_UP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// How one run of a pipeline ended.
 enum End {
     Stopped,
-    EndOfStream,
+    Exhausted,
     Failed(String),
 }
 
@@ -63,8 +63,8 @@ fn supervise(camera: &str, options: &Options, slot: &Arc<Slot>) {
         let comes_back = is_live.load(Ordering::Relaxed);
         match end {
             End::Stopped => return,
-            End::EndOfStream if !comes_back => return slot.end(),
-            End::EndOfStream => slot.lose("the camera ended its stream".to_owned()),
+            End::Exhausted if !comes_back => return slot.end(),
+            End::Exhausted => slot.lose("the camera ended its stream".to_owned()),
             End::Failed(reason) => slot.lose(reason),
         }
         if !comes_back {
@@ -184,7 +184,7 @@ fn watch(pipeline: &gst::Pipeline, bus: &gst::Bus, options: &Options, slot: &Slo
         }
         let Some(message) = bus.timed_pop(LOOK_UP) else { continue };
         match message.view() {
-            gst::MessageView::Eos(_) => return End::EndOfStream,
+            gst::MessageView::Eos(_) => return End::Exhausted,
             gst::MessageView::Error(error) => {
                 let reason = reason(error);
                 return End::Failed(match missing {

@@ -55,6 +55,9 @@ pub struct Options {
     /// tests; then `captured` is the time of reading, not of the footage. A live source is always
     /// in real time.
     pub realtime: bool,
+    /// Whether footage or a folder that has ended is to be opened again from its beginning, for
+    /// demonstrations. [`open`] itself plays once; whoever reads the camera opens it again.
+    pub repeat: bool,
     /// For `rtsp://` sources.
     pub rtsp: RtspOptions,
     /// How a lost camera is sought again.
@@ -79,6 +82,7 @@ impl Options {
             height_px: None,
             frames_per_s: None,
             realtime: true,
+            repeat: false,
             rtsp: RtspOptions::default(),
             reconnect: Reconnect::default(),
             silence_limit: is_free_running.then_some(Duration::from_secs(10)),

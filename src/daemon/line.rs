@@ -25,11 +25,14 @@ const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// A camera with its trigger.
 pub struct Line {
     station: Arc<Station>,
+    clock: Arc<dyn Clock>,
     camera: CameraHandle,
     trigger: Trigger,
     clerk: Clerk,
     next_job: u64,
     waiting: Arc<AtomicUsize>,
+    /// Frames delivered and dropped before the camera was opened again.
+    before: (u64, u64),
     stop: Arc<Stop>,
 }
 
@@ -48,7 +51,18 @@ impl Line {
         let camera = camera::open(&station.name, &station.camera, Arc::clone(clock))
             .map_err(|source| DaemonError::Camera { station: station.name.clone(), source })?;
         let station = Arc::clone(station);
-        Ok(Line { station, camera, trigger, clerk, next_job, waiting: Arc::default(), stop })
+        let clock = Arc::clone(clock);
+        Ok(Line {
+            station,
+            clock,
+            camera,
+            trigger,
+            clerk,
+            next_job,
+            waiting: Arc::default(),
+            before: (0, 0),
+            stop,
+        })
     }
 
     /// Parts of this station that may wait for the model.
@@ -79,14 +93,37 @@ impl Line {
                     telemetry::camera_ended(&self.station.name);
                     let events = self.trigger.interrupt("the pictures ended");
                     self.handle(events, parts, recorder);
+                    if self.station.camera.repeat && self.play_again() {
+                        continue;
+                    }
                     break;
                 }
             };
             self.handle(events, parts, recorder);
         }
-        let counts = (self.camera.delivered(), self.camera.dropped());
         self.camera.stop();
-        counts
+        self.counts()
+    }
+
+    /// Frames delivered and dropped, over all times that the camera was opened.
+    fn counts(&self) -> (u64, u64) {
+        (self.before.0 + self.camera.delivered(), self.before.1 + self.camera.dropped())
+    }
+
+    /// Opens footage again from its beginning. `false`: it is not to be had any more.
+    fn play_again(&mut self) -> bool {
+        let (name, options) = (&self.station.name, &self.station.camera);
+        match camera::open(name, options, Arc::clone(&self.clock)) {
+            Ok(camera) => {
+                self.before = self.counts();
+                self.camera = camera;
+                true
+            }
+            Err(error) => {
+                telemetry::camera_lost(name, &error.to_string());
+                false
+            }
+        }
     }
 
     fn handle(&mut self, events: Vec<Event>, parts: &flume::Sender<Part>, recorder: &Recorder) {

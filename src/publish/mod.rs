@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod demo_broker;
+mod link;
 pub mod message;
 pub mod rumqtt;
 mod session;

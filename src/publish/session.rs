@@ -14,7 +14,6 @@
 //!   the newest of a station is kept, in memory: they are copies of sent rows, so on a new
 //!   connection they are taken from the outbox again, for a broker that came back without memory.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +22,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
+use super::link::{Link, Purpose};
 use super::message::{self, Status};
 use super::topics::{self, Topics};
-use super::transport::{Connection, Dial, DialOptions, Event, Packet, Token};
+use super::transport::{Connection, Dial, DialOptions, Event, Packet};
 use super::{Drained, PublishError, PublishOptions, PublishState};
 use crate::clock::Clock;
 use crate::store::{OutboxRow, Store, StoreError};
@@ -36,37 +36,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long the acknowledgement of the offline status is waited for.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a dial may take beyond its own time-out before it is given up from outside.
-const DIAL_GRACE: Duration = Duration::from_secs(5);
-
-/// What a handed-over message is.
-enum Purpose {
-    Result(OutboxRow),
-    Last,
-    Status,
-}
-
 /// Why a connection's time is over.
 enum End {
     /// It failed; there is to be another.
     Lost(String),
     /// Asked to stop, and did.
     Stopped,
-}
-
-/// One connection and what is under way on it.
-struct Link<C> {
-    connection: C,
-    connected: bool,
-    outstanding: HashMap<Token, Purpose>,
-    /// The newest row that was handed over or put aside.
-    cursor: i64,
-    /// There may be rows beyond the cursor.
-    look: bool,
-    /// The newest acknowledged result of each station whose `last` message is yet to be sent.
-    lasts: BTreeMap<String, Vec<u8>>,
-    /// The dial, the last acknowledgement, or the first message after all were acknowledged.
-    progress: Instant,
 }
 
 /// The channels to the one who steers.
@@ -384,63 +359,6 @@ impl<D: Dial> Session<D> {
         match tokio::task::spawn_blocking(move || work(&store)).await {
             Ok(done) => done.map_err(|why| why.to_string()),
             Err(why) => Err(format!("the store's thread ended: {why}")),
-        }
-    }
-}
-
-impl<C: Connection> Link<C> {
-    fn new(connection: C) -> Link<C> {
-        Link {
-            connection,
-            connected: false,
-            outstanding: HashMap::new(),
-            cursor: 0,
-            look: true,
-            lasts: BTreeMap::new(),
-            progress: Instant::now(),
-        }
-    }
-
-    fn submit(&mut self, packet: Packet, purpose: Purpose) -> Result<(), String> {
-        let token = self.connection.try_publish(packet).map_err(|why| why.to_string())?;
-        if self.outstanding.is_empty() {
-            self.progress = Instant::now();
-        }
-        self.outstanding.insert(token, purpose);
-        Ok(())
-    }
-
-    fn room(&self, options: &PublishOptions) -> usize {
-        usize::from(options.inflight).saturating_sub(self.outstanding.len())
-    }
-
-    /// Results under way.
-    fn results(&self) -> usize {
-        self.outstanding.values().filter(|purpose| matches!(purpose, Purpose::Result(_))).count()
-    }
-
-    /// Nothing waits and nothing is under way.
-    fn is_idle(&self) -> bool {
-        !self.look && self.outstanding.is_empty() && self.lasts.is_empty()
-    }
-
-    /// When the connection is to be given up if nothing happens; `None` while nothing is waited for.
-    fn patience_ends(&self, options: &PublishOptions) -> Option<Instant> {
-        match (self.connected, self.outstanding.is_empty()) {
-            (false, _) => Some(self.progress + options.connect_timeout + DIAL_GRACE),
-            (true, false) => Some(self.progress + options.watchdog),
-            (true, true) => None,
-        }
-    }
-
-    fn silence(&self, options: &PublishOptions) -> String {
-        match self.connected {
-            false => "the dial did not end".to_owned(),
-            true => format!(
-                "nothing was acknowledged for {:.1} s while {} messages waited for it",
-                options.watchdog.as_secs_f64(),
-                self.outstanding.len()
-            ),
         }
     }
 }

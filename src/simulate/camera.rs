@@ -96,27 +96,30 @@ pub(super) fn composite(canvas: &Canvas, film: &mut Film, pose: &Pose) {
             if !(u >= 0.0 && v >= 0.0 && u < limit && v < limit) {
                 continue;
             }
-            let (i, j) = (u as usize, v as usize);
-            let (fu, fv) = (u - i as f32, v - j as f32);
-            let at = j * CANVAS_SIDE + i;
-            let upper = &canvas.pixels[at..at + 2];
-            let lower = &canvas.pixels[at + CANVAS_SIDE..at + CANVAS_SIDE + 2];
-            let mut c = [0.0; 4];
-            for (k, c) in c.iter_mut().enumerate() {
-                let a = upper[0][k] + (upper[1][k] - upper[0][k]) * fu;
-                let b = lower[0][k] + (lower[1][k] - lower[0][k]) * fu;
-                *c = a + (b - a) * fv;
-            }
+            let c = sample(&canvas.pixels, u, v);
             let pixel = &mut film.pixels[y * film.width + x];
-            for (k, p) in pixel.iter_mut().enumerate() {
-                *p = *p * (1.0 - c[3]) + c[k];
-            }
+            *pixel = [0, 1, 2].map(|k| pixel[k] * (1.0 - c[3]) + c[k]);
             if !film.marks.is_empty() {
-                let nearest = (v + 0.5) as usize * CANVAS_SIDE + (u + 0.5) as usize;
+                let nearest = (v + 0.5) as i32 as usize * CANVAS_SIDE + (u + 0.5) as i32 as usize;
                 film.marks[y * film.width + x] = canvas.marks[nearest];
             }
         }
     }
+}
+
+/// The canvas between four pixels; (u, v) lies within the canvas's outermost pixel centres.
+fn sample(pixels: &[[f32; 4]], u: f32, v: f32) -> [f32; 4] {
+    // By way of i32: the conversion that the processor has.
+    let (i, j) = (u as i32, v as i32);
+    let (fu, fv) = (u - i as f32, v - j as f32);
+    let at = j as usize * CANVAS_SIDE + i as usize;
+    let (a, b) = (pixels[at], pixels[at + 1]);
+    let (c, d) = (pixels[at + CANVAS_SIDE], pixels[at + CANVAS_SIDE + 1]);
+    std::array::from_fn(|k| {
+        let upper = a[k] + (b[k] - a[k]) * fu;
+        let lower = c[k] + (d[k] - c[k]) * fu;
+        upper + (lower - upper) * fv
+    })
 }
 
 /// Light and sensor: fixed to the camera, so all frames of one belt share them.
@@ -162,7 +165,8 @@ impl Exposure {
                 for (k, out) in out.iter_mut().enumerate() {
                     let speck = shared + own[(x + grain.0 + 97 * k) & (TILE - 1)] * 0.6;
                     let value = pixel[k] * self.gain[k] * light + self.lift + speck * self.noise;
-                    *out = (value + 0.5).clamp(0.0, 255.0) as u8;
+                    // The conversion clamps to 0..=255 by itself.
+                    *out = (value + 0.5) as u8;
                 }
             }
         }

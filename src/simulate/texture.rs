@@ -23,9 +23,10 @@ impl Tile {
     }
 
     /// The row `y`, wrapped; index it with `x & (TILE - 1)`.
-    pub(super) fn row(&self, y: usize) -> &[f32] {
+    pub(super) fn row(&self, y: usize) -> &[f32; TILE] {
         let start = (y & (TILE - 1)) * TILE;
-        &self.0[start..start + TILE]
+        let row = self.0[start..start + TILE].try_into();
+        row.expect("a tile has whole rows")
     }
 }
 

@@ -143,7 +143,7 @@ impl Default for ImageConfig {
     /// CLIP's published statistics, and the image processor's own default of one crop.
     fn default() -> ImageConfig {
         let mean = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-        ImageConfig { num_crops: 1, mean, std: [0.268_629_54, 0.261_302_58, 0.275_777_11] }
+        ImageConfig { num_crops: 1, mean, std: [0.268_629_54, 0.261_302_6, 0.275_777_1] }
     }
 }
 

@@ -79,8 +79,7 @@ impl Engine {
     /// are present, `preprocessor_config.json` and `generation_config.json`.
     ///
     /// # Errors
-    /// [`LoadError`], which names the file and the field or tensor. Nothing in a folder can make it
-    /// panic.
+    /// [`LoadError`], which names the file and the field or tensor.
     pub fn load(dir: &Path, options: &EngineOptions) -> Result<Engine, LoadError> {
         check_options(options)?;
         let mut folder = ModelFolder::open(dir)?;

@@ -2,8 +2,10 @@
 //!
 //! What the cache holds is kept as slots (a text id, or a row of a picture), so a new prompt can be
 //! compared with it: the common beginning is kept, the rest forgotten and computed. Two questions
-//! about one picture share the system text and the picture. A reused beginning gives the same
-//! numbers as a fresh computation, up to the rounding of sums.
+//! about one picture share the system text and the picture. A prompt is computed seam by seam
+//! (where text and pictures meet) and reused only up to a seam, so that a reused beginning gives
+//! the same numbers as a fresh computation, to the last bit: a record can be repeated whatever was
+//! asked before.
 //!
 //! **Past the short RoPE factors** (4096 positions in the published models). A row computed with
 //! one factor list cannot serve a pass with the other, so every slot remembers its list. Turning
@@ -109,11 +111,16 @@ impl Session {
 
         let start = Instant::now();
         let regime = engine.decoder().rope().regime(slots.len());
-        let same = |(held, slot): (&Held, &Slot)| *held == Held { slot: *slot, regime };
-        let common = self.held.iter().zip(&slots).take_while(|pair| same(*pair)).count();
-        let reused_tokens = common.min(slots.len() - 1); // the last position must run: its logits are the result
+        let reused_tokens = self.reusable(&slots, regime);
         self.truncate(reused_tokens);
-        let mut rows = self.extend(engine, &slots[reused_tokens..], regime, Rows::Last)?;
+        let mut rows = Vec::new();
+        let mut from = reused_tokens;
+        while from < slots.len() {
+            let to = (from + 1..slots.len()).find(|at| is_seam(&slots, *at)).unwrap_or(slots.len());
+            let wanted = if to == slots.len() { Rows::Last } else { Rows::None };
+            rows = self.extend(engine, &slots[from..to], regime, wanted)?;
+            from = to;
+        }
         Ok(PromptPass {
             logits: rows.pop().unwrap_or_default(),
             prompt_tokens: slots.len(),
@@ -123,6 +130,20 @@ impl Session {
             tower,
             prefill: start.elapsed(),
         })
+    }
+
+    /// How many positions of `slots` are held already, as they would be computed anew, to the last
+    /// bit: up to the last seam that both have in common. The last position must run, as its logits
+    /// are the result.
+    fn reusable(&self, slots: &[Slot], regime: Regime) -> usize {
+        let held: Vec<Slot> = self.held.iter().map(|held| held.slot).collect();
+        let same =
+            |(at, slot): (usize, &Slot)| self.held.get(at) == Some(&Held { slot: *slot, regime });
+        let common = slots.iter().enumerate().take_while(|pair| same(*pair)).count();
+        (1..=common.min(slots.len() - 1))
+            .rev()
+            .find(|at| is_seam(slots, *at) && is_seam(&held, *at))
+            .unwrap_or(0)
     }
 
     /// Appends ids, whether sampled, forced or drafted. Row i of the result is what follows
@@ -347,6 +368,23 @@ fn slots_of(encoded: &Encoded) -> Result<Vec<Slot>, EngineError> {
         _ => {
             Err(EngineError::Prompt("its picture places are not those of its pictures".to_string()))
         }
+    }
+}
+
+/// Whether one picture or text ends and another begins at `at`. A prompt is computed seam by seam:
+/// sums are rounded differently in blocks of another size, so a beginning may only be reused where
+/// a fresh computation would have cut, too.
+fn is_seam(slots: &[Slot], at: usize) -> bool {
+    let (Some(before), Some(after)) = (at.checked_sub(1).and_then(|i| slots.get(i)), slots.get(at))
+    else {
+        return false;
+    };
+    match (before, after) {
+        (Slot::Text(_), Slot::Text(_)) => false,
+        (Slot::Picture { key: one, row }, Slot::Picture { key: other, row: next }) => {
+            one != other || *next != row + 1
+        }
+        _ => true,
     }
 }
 

@@ -165,6 +165,11 @@ impl ChatTokenizer {
         self.tokenizer.decode(ids, true).map_err(|e| EngineError::Tokenizer(e.to_string()))
     }
 
+    /// The same with the control tokens written out, as the publisher's cases have it.
+    pub fn decode_all(&self, ids: &[u32]) -> Result<String, EngineError> {
+        self.tokenizer.decode(ids, false).map_err(|e| EngineError::Tokenizer(e.to_string()))
+    }
+
     /// The bytes that token `id` adds to a text; U+2581 counts as a space. `None` for control
     /// tokens and ids without a token, which add no text.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {

@@ -152,7 +152,12 @@ fn padding_between_rows_does_not_shear_the_picture() {
     assert_eq!((picture.width, picture.height), (637, 479));
     // Seven bars: white, yellow, cyan, green, magenta, red, blue.
     let expected = [
-        [255, 255, 255], [255, 255, 0], [0, 255, 255], [0, 255, 0], [255, 0, 255], [255, 0, 0],
+        [255, 255, 255],
+        [255, 255, 0],
+        [0, 255, 255],
+        [0, 255, 0],
+        [255, 0, 255],
+        [255, 0, 0],
         [0, 0, 255],
     ];
     for y in [0, 1, 2, 100, 200, 300] {
@@ -168,7 +173,8 @@ fn padding_between_rows_does_not_shear_the_picture() {
 
 #[test]
 fn a_pipeline_may_deliver_any_raw_format() {
-    let text = "videotestsrc num-buffers=1 pattern=red ! video/x-raw,format=NV12,width=64,height=48 !";
+    let text =
+        "videotestsrc num-buffers=1 pattern=red ! video/x-raw,format=NV12,width=64,height=48 !";
     let camera = open(&lossless(pipeline(text)));
     let [red, green, blue] = frame(tell(&camera)).picture.pixel(10, 10);
     assert!(red > 240 && green < 16 && blue < 16, "{red} {green} {blue}");
@@ -180,7 +186,9 @@ fn a_folder_is_shown_in_order_and_bad_pictures_are_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     for (name, level) in [("a.png", 10), ("c.PNG", 30), ("e.bmp", 50), ("g.jpg", 70)] {
-        image::RgbImage::from_pixel(33, 21, image::Rgb([level; 3])).save(path(name)).expect("saved");
+        image::RgbImage::from_pixel(33, 21, image::Rgb([level; 3]))
+            .save(path(name))
+            .expect("saved");
     }
     let torn = |from: &str, to: &str| {
         let bytes = std::fs::read(path(from)).expect("readable");
@@ -278,7 +286,8 @@ fn a_file_that_is_no_footage_is_lost_and_then_ended() {
 
 #[test]
 fn a_live_source_that_ends_is_lost_and_opened_again() {
-    let text = "videotestsrc is-live=true num-buffers=2 ! video/x-raw,width=64,height=48,framerate=100/1";
+    let text =
+        "videotestsrc is-live=true num-buffers=2 ! video/x-raw,width=64,height=48,framerate=100/1";
     let quick = Duration::from_millis(1);
     let reconnect = Reconnect { first: quick, ceiling: quick };
     let camera = open(&Options { reconnect, ..Options::new(pipeline(text)) });
@@ -347,7 +356,8 @@ fn stop_works_in_every_state() {
         assert!(before.elapsed() < PATIENCE);
     }
     // While another thread waits for a frame that does not come.
-    let camera = Arc::new(open(&Options::new(pipeline("videotestsrc ! identity drop-probability=1"))));
+    let camera =
+        Arc::new(open(&Options::new(pipeline("videotestsrc ! identity drop-probability=1"))));
     let reader = Arc::clone(&camera);
     let thread = std::thread::spawn(move || reader.next(PATIENCE));
     camera.stop();

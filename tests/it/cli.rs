@@ -60,14 +60,8 @@ fn a_broken_station_file_is_exit_code_2_with_file_and_line() {
     let site = Site::new(Path::new("/nowhere/line.mkv"), None);
     site.edit("task = \"serial\"", "task = \"seriall\"");
     for command in ["check", "run"] {
-        let output = inspectd()
-            .arg(command)
-            .arg("-c")
-            .arg(&site.file)
-            .assert()
-            .code(2)
-            .get_output()
-            .clone();
+        let output =
+            inspectd().arg(command).arg("-c").arg(&site.file).assert().code(2).get_output().clone();
         let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(words.contains("demo.toml:") && words.contains("seriall"), "{command}: {words}");
     }
@@ -131,21 +125,18 @@ fn an_evaluation_writes_its_figures() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let set = pictures(dir.path(), 8);
     let report = dir.path().join("report.json");
-    inspectd()
-        .arg("evaluate")
-        .arg("--set")
-        .arg(&set)
-        .arg("--json")
-        .arg(&report)
-        .assert()
-        .success();
+    inspectd().arg("evaluate").arg("--set").arg(&set).arg("--json").arg(&report).assert().success();
     let text = fs::read_to_string(&report).expect("written");
     let figures: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(figures["count"], 8);
     assert_eq!(figures["json_valid"], 1.0);
     for name in [
-        "verdict_accuracy", "serial_exact", "serial_wrong_accepted", "defect_f1_macro",
-        "escape_rate", "overkill_rate",
+        "verdict_accuracy",
+        "serial_exact",
+        "serial_wrong_accepted",
+        "defect_f1_macro",
+        "escape_rate",
+        "overkill_rate",
     ] {
         assert!(figures[name].is_number(), "{name}");
     }

@@ -6,9 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inspectd::publish::transport::{
-    Connection, Dial, DialOptions, Event, Packet, Refused, Token,
-};
+use inspectd::publish::transport::{Connection, Dial, DialOptions, Event, Packet, Refused, Token};
 use inspectd::publish::{PublishOptions, Publisher};
 use inspectd::store::{OutboxMessage, TopicKind};
 use proptest::prelude::*;
@@ -74,9 +72,15 @@ impl Dial for FakeDial {
             broken: false,
         };
         // A connection may fail before the greeting as well.
-        match self.0.lock().expect("no panic").fates.front() {
-            Some(Fate::Refused) => connection.break_off(),
-            _ => connection.tell(Event::Connected),
+        let mut broker = self.0.lock().expect("no panic");
+        let refused = matches!(broker.fates.front(), Some(Fate::Refused));
+        if refused {
+            broker.fates.pop_front();
+        }
+        drop(broker);
+        match refused {
+            true => connection.break_off(),
+            false => connection.tell(Event::Connected),
         }
         connection
     }

@@ -60,7 +60,8 @@ fn footage_shows_the_belt_frame_by_frame_in_both_containers() {
             let differs = mean_difference(&frame.picture, &belt.frame(i as u64));
             assert!(differs < 6.0, "{name} frame {i} differs by {differs:.1} levels");
         }
-        let times: Vec<u64> = frames.iter().map(|frame| frame.pipeline_ns.expect("a time")).collect();
+        let times: Vec<u64> =
+            frames.iter().map(|frame| frame.pipeline_ns.expect("a time")).collect();
         assert!(times.is_sorted(), "{name}: {times:?}");
         let last_s = *times.last().expect("frames") as f64 / 1e9;
         let expected_s = (frames.len() - 1) as f64 / 30.0;

@@ -9,12 +9,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use inspectd::vlm::ask::{Limits, Question, Steps, StopReason, write_answer};
-use inspectd::vlm::{Engine, EngineError, EngineOptions, Picture, Session};
 use inspectd::vlm::grammar::{
-    AnswerSpec, DecimalSpec, DefectsSpec, FieldKind, FieldSpec, Grammar, IntegerSpec, SerialSpec, Template, Vocabulary,
-    locations,
+    AnswerSpec, DecimalSpec, DefectsSpec, FieldKind, FieldSpec, Grammar, IntegerSpec, SerialSpec,
+    Template, Vocabulary, locations,
 };
 use inspectd::vlm::sampler::Sampling;
+use inspectd::vlm::{Engine, EngineError, EngineOptions, Picture, Session};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +29,8 @@ struct Tokens {
 }
 
 static SMALL: LazyLock<Tokens> = LazyLock::new(|| {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_gqa/tokenizer.json");
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_gqa/tokenizer.json");
     Tokens::load(&fixture, 512).expect("the fixture is part of the repository")
 });
 
@@ -40,32 +41,39 @@ static BUILT_IN: LazyLock<Option<Tokens>> = LazyLock::new(|| {
 });
 
 /// The published vocabulary, where the reference kit lies beside the repository.
-static PUBLISHED: LazyLock<Option<Tokens>> = LazyLock::new(|| Tokens::load(&kit("tiny_mha"), 32064));
+static PUBLISHED: LazyLock<Option<Tokens>> =
+    LazyLock::new(|| Tokens::load(&kit("tiny_mha"), 32064));
 
 fn kit(model: &str) -> PathBuf {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/phi3-vision/reference/models");
+    let models =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/phi3-vision/reference/models");
     models.join(model).join("tokenizer.json")
 }
 
 impl Tokens {
     fn load(path: &Path, size: usize) -> Option<Tokens> {
-        let tokenizer = Arc::new(tokenizers::Tokenizer::from_bytes(std::fs::read(path).ok()?).unwrap());
+        let tokenizer =
+            Arc::new(tokenizers::Tokenizer::from_bytes(std::fs::read(path).ok()?).unwrap());
         let added = tokenizer.get_added_tokens_decoder();
         let mut tokens = vec![None; size];
         for (token, id) in tokenizer.get_vocab(true) {
             if !added.contains_key(&id) {
                 let hex = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
-                tokens[id as usize] = Some(match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                    Some(byte) => vec![byte],
-                    None => token.replace('\u{2581}', " ").into_bytes(),
-                });
+                tokens[id as usize] =
+                    Some(match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                        Some(byte) => vec![byte],
+                        None => token.replace('\u{2581}', " ").into_bytes(),
+                    });
             }
         }
-        let stop: Vec<u32> = ["<|end|>", "<|endoftext|>"].iter().filter_map(|t| tokenizer.token_to_id(t)).collect();
+        let stop: Vec<u32> =
+            ["<|end|>", "<|endoftext|>"].iter().filter_map(|t| tokenizer.token_to_id(t)).collect();
         let inner = tokenizer.clone();
         let vocabulary = Vocabulary::new(tokens, &stop, move |text| cut(&inner, text)).unwrap();
         let of_byte = (0..size as u32)
-            .filter_map(|id| <[u8; 1]>::try_from(vocabulary.bytes(id)).ok().map(|[byte]| (byte, id)))
+            .filter_map(|id| {
+                <[u8; 1]>::try_from(vocabulary.bytes(id)).ok().map(|[byte]| (byte, id))
+            })
             .collect();
         Some(Tokens { vocabulary, tokenizer, of_byte })
     }
@@ -73,7 +81,9 @@ impl Tokens {
     fn all() -> Vec<&'static Tokens> {
         let published = PUBLISHED.as_ref();
         if published.is_none() {
-            println!("not run with the published vocabulary: no reference kit beside the repository");
+            println!(
+                "not run with the published vocabulary: no reference kit beside the repository"
+            );
         }
         [Some(&*SMALL), BUILT_IN.as_ref(), published].into_iter().flatten().collect()
     }
@@ -85,7 +95,9 @@ impl Tokens {
     /// Whether `text` is one of the grammar's answers, spelled byte by byte.
     fn accepts(&self, grammar: &Grammar, text: &str) -> bool {
         let mut matcher = grammar.start();
-        text.bytes().all(|byte| self.of_byte.get(&byte).is_some_and(|&id| matcher.accept(id).is_ok())) && matcher.is_done()
+        text.bytes()
+            .all(|byte| self.of_byte.get(&byte).is_some_and(|&id| matcher.accept(id).is_ok()))
+            && matcher.is_done()
     }
 }
 
@@ -113,8 +125,15 @@ enum Mood {
     Stuck,
 }
 
-const MOODS: [Mood; 7] =
-    [Mood::Even, Mood::Wild, Mood::Control, Mood::Endless, Mood::Syntax, Mood::Foreign, Mood::Stuck];
+const MOODS: [Mood; 7] = [
+    Mood::Even,
+    Mood::Wild,
+    Mood::Control,
+    Mood::Endless,
+    Mood::Syntax,
+    Mood::Foreign,
+    Mood::Stuck,
+];
 
 /// A model without a mind.
 struct Noise<'a> {
@@ -133,7 +152,10 @@ impl Noise<'_> {
                 let liked = match self.mood {
                     Mood::Even | Mood::Wild => false,
                     Mood::Control => bytes.is_empty(),
-                    Mood::Endless => !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' '),
+                    Mood::Endless => {
+                        !bytes.is_empty()
+                            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ')
+                    }
                     Mood::Syntax => any(|b| br#""\{}[],:"#.contains(b)),
                     Mood::Foreign => any(|b| *b >= 0x80),
                     Mood::Stuck => id == stuck,
@@ -160,9 +182,12 @@ fn names(values: &[&str]) -> Vec<String> {
 }
 
 fn any_serial() -> impl Strategy<Value = SerialSpec> {
-    let templates = vec!["########", "SN-9{3,6}", r"\A9[XY-]#{1,4}", "A{2}9{2}", r#"\"[ä"\\]#{2}"#, "#{1,12}"];
-    (prop::sample::select(templates), any::<bool>())
-        .prop_map(|(text, strict)| SerialSpec { template: Template::parse(text, "ACDEFHJKX23479").unwrap(), strict })
+    let templates =
+        vec!["########", "SN-9{3,6}", r"\A9[XY-]#{1,4}", "A{2}9{2}", r#"\"[ä"\\]#{2}"#, "#{1,12}"];
+    (prop::sample::select(templates), any::<bool>()).prop_map(|(text, strict)| SerialSpec {
+        template: Template::parse(text, "ACDEFHJKX23479").unwrap(),
+        strict,
+    })
 }
 
 fn any_defects() -> impl Strategy<Value = DefectsSpec> {
@@ -170,16 +195,25 @@ fn any_defects() -> impl Strategy<Value = DefectsSpec> {
         vec!["scratch", "scratch deep", "dent", "missing \"clip\"", "Öl\\Fett", "裂纹", "burr 🔩"],
         1..=5,
     );
-    (classes, 1..=5_usize).prop_map(|(classes, max_count)| DefectsSpec { max_count, ..DefectsSpec::new(classes) })
+    (classes, 1..=5_usize)
+        .prop_map(|(classes, max_count)| DefectsSpec { max_count, ..DefectsSpec::new(classes) })
 }
 
 fn any_scalar() -> impl Strategy<Value = FieldKind> {
-    let integer = (-1500..1500_i64, 0..3000_i64, any::<bool>())
-        .prop_map(|(min, span, strict)| FieldKind::Integer(IntegerSpec { min, max: min + span, strict }));
-    let decimal = (-400..400_i32, 0..900_i32, 0..=4_u8, any::<bool>()).prop_map(|(min, span, digits, strict)| {
-        let unit = 10f64.powi(digits.into());
-        FieldKind::Decimal(DecimalSpec { min: f64::from(min) / unit, max: f64::from(min + span) / unit, digits, strict })
+    let integer = (-1500..1500_i64, 0..3000_i64, any::<bool>()).prop_map(|(min, span, strict)| {
+        FieldKind::Integer(IntegerSpec { min, max: min + span, strict })
     });
+    let decimal = (-400..400_i32, 0..900_i32, 0..=4_u8, any::<bool>()).prop_map(
+        |(min, span, digits, strict)| {
+            let unit = 10f64.powi(digits.into());
+            FieldKind::Decimal(DecimalSpec {
+                min: f64::from(min) / unit,
+                max: f64::from(min + span) / unit,
+                digits,
+                strict,
+            })
+        },
+    );
     prop_oneof![
         Just(FieldKind::Bool),
         Just(FieldKind::Choice(names(&["ok", "not ok", "n.i.O. (Ü)"]))),
@@ -192,14 +226,16 @@ fn any_scalar() -> impl Strategy<Value = FieldKind> {
 
 fn any_fields(kind: impl Strategy<Value = FieldKind>) -> impl Strategy<Value = Vec<FieldSpec>> {
     let all = ["zeta", "note", "a", "count_2", "null"];
-    prop::collection::vec(kind, 1..=all.len())
-        .prop_map(move |kinds| all.iter().zip(kinds).map(|(name, kind)| field(name, kind)).collect())
+    prop::collection::vec(kind, 1..=all.len()).prop_map(move |kinds| {
+        all.iter().zip(kinds).map(|(name, kind)| field(name, kind)).collect()
+    })
 }
 
 fn any_spec() -> impl Strategy<Value = AnswerSpec> {
     let list = (any_fields(any_scalar()), 1..=3_usize)
         .prop_map(|(fields, max_items)| FieldKind::Objects { fields, max_items });
-    let kind = prop_oneof![6 => any_scalar(), 1 => any_defects().prop_map(FieldKind::Defects), 1 => list];
+    let kind =
+        prop_oneof![6 => any_scalar(), 1 => any_defects().prop_map(FieldKind::Defects), 1 => list];
     prop_oneof![
         1 => any_serial().prop_map(|spec| AnswerSpec::serial(&spec).unwrap()),
         1 => any_defects().prop_map(|spec| AnswerSpec::defects(&spec).unwrap()),
@@ -209,9 +245,16 @@ fn any_spec() -> impl Strategy<Value = AnswerSpec> {
 
 fn any_sampling() -> impl Strategy<Value = Sampling> {
     let temperature = prop_oneof![Just(0.0_f32), 0.01..5.0_f32];
-    (temperature, 0.01..=1.0_f32, 1.0..=2.0_f32, any::<u64>()).prop_map(|(temperature, top_p, repeat_penalty, seed)| {
-        Sampling { temperature, top_p, repeat_penalty, max_tokens: 8192, seed, ..Sampling::default() }
-    })
+    (temperature, 0.01..=1.0_f32, 1.0..=2.0_f32, any::<u64>()).prop_map(
+        |(temperature, top_p, repeat_penalty, seed)| Sampling {
+            temperature,
+            top_p,
+            repeat_penalty,
+            max_tokens: 8192,
+            seed,
+            ..Sampling::default()
+        },
+    )
 }
 
 /// One answer by noise, with everything that must hold of it.
@@ -224,17 +267,26 @@ fn ask_noise(tokens: &Tokens, spec: &AnswerSpec, mood: Mood, sampling: &Sampling
 
     let text = &answer.text;
     assert_eq!(answer.stop, StopReason::Complete, "{text}");
-    assert!(answer.tokens.generated < spec.budget_tokens(), "{} tokens: {text}", answer.tokens.generated);
+    assert!(
+        answer.tokens.generated < spec.budget_tokens(),
+        "{} tokens: {text}",
+        answer.tokens.generated
+    );
     assert!(text.len() <= spec.max_bytes(), "{} bytes: {text}", text.len());
     let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let schema = jsonschema::draft202012::new(&spec.schema()).unwrap();
     if let Err(problem) = schema.validate(&value) {
         panic!("{problem}: {text}");
     }
-    assert_eq!(without_zeros(text), without_zeros(&value.to_string()), "one spelling, members in order");
+    assert_eq!(
+        without_zeros(text),
+        without_zeros(&value.to_string()),
+        "one spelling, members in order"
+    );
     assert!(!text.chars().any(char::is_control), "{text:?}");
     for field in &answer.fields {
-        let pointer = format!("/{}", field.path.replace('.', "/").replace('[', "/").replace(']', ""));
+        let pointer =
+            format!("/{}", field.path.replace('.', "/").replace('[', "/").replace(']', ""));
         assert!(value.pointer(&pointer).is_some(), "{} in {text}", field.path);
         assert!((0.0..=1.0 + 1e-9).contains(&field.probability), "{field:?}");
         assert!(field.probability <= field.min_token_probability + 1e-9, "{field:?}");
@@ -312,8 +364,8 @@ proptest! {
 
 fn mutate(text: &str, how: u8, at: prop::sample::Index, what: prop::sample::Index) -> String {
     const PIECES: [&str; 22] = [
-        "0", "7", "12", "-", ".", ".5", "e1", "\"", "\\", "\\n", "\\u0041", "A", "X", " ", ",", "}", "null", "true", "ä",
-        "\u{200b}", "\u{7}", "裂",
+        "0", "7", "12", "-", ".", ".5", "e1", "\"", "\\", "\\n", "\\u0041", "A", "X", " ", ",",
+        "}", "null", "true", "ä", "\u{200b}", "\u{7}", "裂",
     ];
     let mut chars: Vec<char> = text.chars().collect();
     let at = at.index(chars.len());
@@ -334,12 +386,16 @@ fn mutate(text: &str, how: u8, at: prop::sample::Index, what: prop::sample::Inde
 fn beyond_a_schema(spec: &AnswerSpec, text: &str) -> bool {
     let schema = spec.schema().to_string();
     let numbers = schema.contains("integer") || schema.contains("multipleOf");
-    text.starts_with(' ') || numbers && (text.contains("-0") || text.contains(".0") || without_zeros(text) != text)
+    text.starts_with(' ')
+        || numbers && (text.contains("-0") || text.contains(".0") || without_zeros(text) != text)
 }
 
 #[test]
 fn the_presets_are_spelled_exactly_so() {
-    let serial = AnswerSpec::serial(&SerialSpec::new(Template::parse("########", "ACDEFHJKMPX23479").unwrap())).unwrap();
+    let serial = AnswerSpec::serial(&SerialSpec::new(
+        Template::parse("########", "ACDEFHJKMPX23479").unwrap(),
+    ))
+    .unwrap();
     let defects = AnswerSpec::defects(&DefectsSpec::new(["scratch", "dent"])).unwrap();
     for tokens in Tokens::all() {
         let grammar = tokens.grammar(&serial);
@@ -368,13 +424,18 @@ fn the_presets_are_spelled_exactly_so() {
         let grammar = tokens.grammar(&defects);
         let one = r#"{"class":"scratch","severity":"major","location":"upper left"}"#;
         let unclear = r#"{"class":"dent","severity":"unclear","location":"unclear"}"#;
-        let list = |items: &[&str]| format!(r#"{{"inspectable":true,"defects":[{}]}}"#, items.join(","));
+        let list =
+            |items: &[&str]| format!(r#"{{"inspectable":true,"defects":[{}]}}"#, items.join(","));
         for good in [list(&[]), list(&[one]), list(&[one, unclear, one, one])] {
             assert!(tokens.accepts(&grammar, &good), "{good}");
         }
         assert!(tokens.accepts(&grammar, r#"{"inspectable":false,"defects":null}"#));
         let no_class = one.replace("scratch", "unclear");
-        for bad in [list(&[one; 5]), list(&[&no_class]), r#"{"inspectable":false,"defects":[]}"#.to_owned()] {
+        for bad in [
+            list(&[one; 5]),
+            list(&[&no_class]),
+            r#"{"inspectable":false,"defects":[]}"#.to_owned(),
+        ] {
             assert!(!tokens.accepts(&grammar, &bad), "{bad}");
         }
         assert!(!tokens.accepts(&grammar, r#"{"inspectable":true,"defects":null}"#));
@@ -387,13 +448,23 @@ fn every_field_can_be_declined() {
         field("seen", FieldKind::Bool),
         field("colour", FieldKind::Choice(names(&["red", "green"]))),
         field("holes", FieldKind::Integer(IntegerSpec { min: 0, max: 12, strict: true })),
-        field("bar", FieldKind::Decimal(DecimalSpec { min: 0.0, max: 9.5, digits: 1, strict: true })),
+        field(
+            "bar",
+            FieldKind::Decimal(DecimalSpec { min: 0.0, max: 9.5, digits: 1, strict: true }),
+        ),
         field("note", FieldKind::Text { max_chars: 20 }),
-        field("serial", FieldKind::Serial(SerialSpec::new(Template::parse("9{4}", "0123456789").unwrap()))),
+        field(
+            "serial",
+            FieldKind::Serial(SerialSpec::new(Template::parse("9{4}", "0123456789").unwrap())),
+        ),
         field("defects", FieldKind::Defects(DefectsSpec::new(["dent"]))),
-        field("parts", FieldKind::Objects { fields: vec![field("ok", FieldKind::Bool)], max_items: 2 }),
+        field(
+            "parts",
+            FieldKind::Objects { fields: vec![field("ok", FieldKind::Bool)], max_items: 2 },
+        ),
     ];
-    let members: Vec<String> = kinds.iter().map(|field| format!("\"{}\":null", field.name)).collect();
+    let members: Vec<String> =
+        kinds.iter().map(|field| format!("\"{}\":null", field.name)).collect();
     let grammar = SMALL.grammar(&AnswerSpec::fields(kinds).unwrap());
     assert!(SMALL.accepts(&grammar, &format!("{{{}}}", members.join(","))));
     let some = r#"{"seen":true,"colour":"red","holes":12,"bar":9.5,"note":"a \"b\" \\ ß 裂","serial":"1234","defects":[],"parts":[{"ok":null},{"ok":false}]}"#;
@@ -431,7 +502,10 @@ fn control_tokens_stop_tokens_and_their_spelling_stay_out() {
         for (id, added) in tokens.tokenizer.get_added_tokens_decoder() {
             assert!(!mask.contains(id), "{}", added.content);
         }
-        assert!((0..tokens.vocabulary.len() as u32).all(|id| !mask.contains(id) || !tokens.vocabulary.bytes(id).is_empty()));
+        assert!(
+            (0..tokens.vocabulary.len() as u32)
+                .all(|id| !mask.contains(id) || !tokens.vocabulary.bytes(id).is_empty())
+        );
         for &stop in tokens.vocabulary.stop_ids() {
             assert!(matcher.accept(stop).is_err());
         }
@@ -439,7 +513,10 @@ fn control_tokens_stop_tokens_and_their_spelling_stay_out() {
             matcher.accept(tokens.of_byte[byte]).unwrap();
         }
         assert!(matcher.is_done() && matcher.forced().unwrap().is_empty());
-        assert_eq!(matcher.allowed().unwrap().iter().collect::<Vec<_>>(), tokens.vocabulary.stop_ids());
+        assert_eq!(
+            matcher.allowed().unwrap().iter().collect::<Vec<_>>(),
+            tokens.vocabulary.stop_ids()
+        );
         assert!(matcher.accept(tokens.of_byte[&b'}']).is_err());
         matcher.accept(tokens.vocabulary.stop_ids()[0]).unwrap();
         assert_eq!(matcher.text(), r#"{"note":"a"}"#);
@@ -448,7 +525,12 @@ fn control_tokens_stop_tokens_and_their_spelling_stay_out() {
 
 /// Walks `text` as the tokenizer cuts it. Returns how many tokens it takes and how many of them were forced; panics
 /// where the grammar forces another cut than the tokenizer's.
-fn walk(tokens: &Tokens, grammar: &Grammar, text: &str, spent_us: &mut Vec<u128>) -> (usize, usize) {
+fn walk(
+    tokens: &Tokens,
+    grammar: &Grammar,
+    text: &str,
+    spent_us: &mut Vec<u128>,
+) -> (usize, usize) {
     let ids = cut(&tokens.tokenizer, text);
     let mut matcher = grammar.start();
     let (mut at, mut forced) = (0, 0);
@@ -475,17 +557,23 @@ fn walk(tokens: &Tokens, grammar: &Grammar, text: &str, spent_us: &mut Vec<u128>
 
 fn production_specs() -> [(&'static str, AnswerSpec, Vec<String>); 3] {
     let alphabet = "ABCDEFGHJKLMNPRSTUVWXYZ23456789";
-    let serial = AnswerSpec::serial(&SerialSpec::new(Template::parse("########", alphabet).unwrap())).unwrap();
+    let serial =
+        AnswerSpec::serial(&SerialSpec::new(Template::parse("########", alphabet).unwrap()))
+            .unwrap();
     let serials = ["A7K2M9PX", "TTTTTTTT", "22222222", "SERZALNR", "MADE2345", "XY7"]
         .map(|serial| format!(r#"{{"legible":true,"serial":"{serial}"}}"#));
-    let serials = [serials.to_vec(), vec![r#"{"legible":false,"serial":null}"#.to_owned()]].concat();
+    let serials =
+        [serials.to_vec(), vec![r#"{"legible":false,"serial":null}"#.to_owned()]].concat();
 
     let classes = ["scratch", "dent", "stain", "crack", "missing part", "burr"];
     let defects = AnswerSpec::defects(&DefectsSpec::new(classes)).unwrap();
     let item = |i: usize| {
         let severity = ["minor", "major", "critical", "unclear"][i % 4];
         let location = &locations()[i % 9];
-        format!(r#"{{"class":"{}","severity":"{severity}","location":"{location}"}}"#, classes[i % 6])
+        format!(
+            r#"{{"class":"{}","severity":"{severity}","location":"{location}"}}"#,
+            classes[i % 6]
+        )
     };
     let mut lists: Vec<String> = (0..36)
         .map(|i| {
@@ -497,7 +585,10 @@ fn production_specs() -> [(&'static str, AnswerSpec, Vec<String>); 3] {
 
     let note = AnswerSpec::fields(vec![
         field("note", FieldKind::Text { max_chars: 120 }),
-        field("torque_nm", FieldKind::Decimal(DecimalSpec { min: 0.0, max: 80.0, digits: 1, strict: false })),
+        field(
+            "torque_nm",
+            FieldKind::Decimal(DecimalSpec { min: 0.0, max: 80.0, digits: 1, strict: false }),
+        ),
     ])
     .unwrap();
     let notes = [
@@ -505,7 +596,11 @@ fn production_specs() -> [(&'static str, AnswerSpec, Vec<String>); 3] {
         r#"{"note":"Grat an der Öffnung, ca. 3 mm – siehe Bild.","torque_nm":null}"#,
         r#"{"note":null,"torque_nm":0}"#,
     ];
-    [("serial", serial, serials), ("defects", defects, lists), ("note", note, notes.map(str::to_owned).to_vec())]
+    [
+        ("serial", serial, serials),
+        ("defects", defects, lists),
+        ("note", note, notes.map(str::to_owned).to_vec()),
+    ]
 }
 
 #[test]
@@ -531,7 +626,12 @@ fn forced_tokens_are_the_ones_the_tokenizer_would_make() {
             println!(
                 "{name}, {} tokens: {forced} of {all} forced ({:.0} %); mask p50 {} us, p95 {} us, max {} us; \
                  compile {compiled:.1?}, start {start:.1?}; budget {} tokens",
-                tokens.vocabulary.len(), 100.0 * forced as f64 / all as f64, at(0.5), at(0.95), at(1.0), spec.budget_tokens(),
+                tokens.vocabulary.len(),
+                100.0 * forced as f64 / all as f64,
+                at(0.5),
+                at(0.95),
+                at(1.0),
+                spec.budget_tokens(),
             );
         }
     }
@@ -541,7 +641,8 @@ fn forced_tokens_are_the_ones_the_tokenizer_would_make() {
 #[test]
 fn the_engine_answers_in_form_whatever_its_weights() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let engine = Engine::load(&root.join("tests/fixtures/tiny_gqa"), &EngineOptions::default()).unwrap();
+    let engine =
+        Engine::load(&root.join("tests/fixtures/tiny_gqa"), &EngineOptions::default()).unwrap();
     let engine = Arc::new(engine);
     let vocabulary = engine.vocabulary().unwrap();
     let rgb: Vec<u8> = (0..40 * 30 * 3).map(|i| (i * 31 % 256) as u8).collect();
@@ -555,10 +656,17 @@ fn the_engine_answers_in_form_whatever_its_weights() {
                 text: "What is on the part? Answer in JSON.".to_owned(),
                 num_crops: 1,
                 grammar: Arc::new(Grammar::compile(&spec, &vocabulary).unwrap()),
-                sampling: Sampling { temperature, max_tokens: 1000, seed: 3, ..Sampling::default() },
+                sampling: Sampling {
+                    temperature,
+                    max_tokens: 1000,
+                    seed: 3,
+                    ..Sampling::default()
+                },
             };
             question.check(&engine, 1).unwrap();
-            let ask = |session: &mut Session| engine.ask(session, &question, &picture, &Limits::default()).unwrap();
+            let ask = |session: &mut Session| {
+                engine.ask(session, &question, &picture, &Limits::default()).unwrap()
+            };
             let (first, second) = (ask(&mut session), ask(&mut session));
             assert!(first.is_complete(), "{name}: {}", first.text);
             let value: Value = serde_json::from_str(&first.text).unwrap();
@@ -579,5 +687,10 @@ fn the_engine_answers_in_form_whatever_its_weights() {
         sampling: small,
     };
     let message = question.check(&engine, 1).unwrap_err().to_string();
-    assert!(message.starts_with("an answer can take 38 tokens, but sampling.max_tokens is 10; raise it to 38"), "{message}");
+    assert!(
+        message.starts_with(
+            "an answer can take 38 tokens, but sampling.max_tokens is 10; raise it to 38"
+        ),
+        "{message}"
+    );
 }

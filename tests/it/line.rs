@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inspectd::evaluate::truth::{Truth, read_labels};
+use inspectd::evaluate::truth::{Truth, read_labels, read_set};
 use inspectd::simulate::footage::{FootageOptions, write_footage};
+use inspectd::simulate::{Mix, SetOptions, write_set};
 use inspectd::store::{Filter, Reader, Record};
 use inspectd::verdict::Outcome;
 
@@ -26,8 +27,7 @@ struct Footage {
 fn footage(parts: u32) -> Footage {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("line.mkv");
-    let options =
-        FootageOptions { parts, seed: 4711, speed_mm_per_s: 240.0, out: file.clone() };
+    let options = FootageOptions { parts, seed: 4711, speed_mm_per_s: 240.0, out: file.clone() };
     let written = write_footage(&options, |_, _| {}).expect("footage is written");
     let truths = read_labels(&written.truth).expect("truth is readable");
     assert_eq!(truths.len(), parts as usize);
@@ -98,9 +98,8 @@ fn lossless(site: &Site) {
 /// Records must say what the footage shows, but for what a small model may misread.
 fn compare(records: &[Record], truths: &[Truth]) {
     assert_eq!(records.len(), truths.len());
-    let right = records.iter().zip(truths).filter(|(record, truth)| {
-        record.verdict == truth.verdict
-    });
+    let right =
+        records.iter().zip(truths).filter(|(record, truth)| record.verdict == truth.verdict);
     let right = right.count();
     assert!(right * 10 >= truths.len() * 8, "{right} of {} verdicts right", truths.len());
     let escaped = records.iter().zip(truths).filter(|(record, truth)| {
@@ -109,12 +108,25 @@ fn compare(records: &[Record], truths: &[Truth]) {
     assert!(escaped.count() * 10 <= truths.len(), "too many bad parts passed");
 }
 
+/// A site whose station looks at a folder of `count` labelled pictures, each of them a part.
+fn picture_site(count: u64, broker: Option<u16>) -> (Site, Vec<Truth>) {
+    let site = Site::new(Path::new("/nowhere/line.mkv"), broker);
+    let out = site.dir.path().join("set");
+    let mix = Mix::default();
+    let options = SetOptions { count, seed: 4711, dense: false, mix, out: out.clone() };
+    write_set(&options, |_| {}).expect("a set is written");
+    let truths = read_set(&out).expect("labels");
+    site.edit("uri = \"file:///nowhere/line.mkv\"", "folder = \"../set\"");
+    site.edit("kind = \"presence\"", "kind = \"every_frame\"");
+    site.edit("pixels = [152, 72, 336, 336]", "fraction = [0.0, 0.0, 1.0, 1.0]");
+    lossless(&site);
+    (site, truths)
+}
+
 #[test]
 fn a_broker_that_dies_in_the_middle_loses_nothing() {
-    let footage = footage(50);
     let mut broker = Mosquitto::start();
-    let site = Site::new(&footage.file, Some(broker.port()));
-    lossless(&site);
+    let (site, truths) = picture_site(50, Some(broker.port()));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let subscriber = runtime.block_on(Subscriber::start(broker.port()));
     let mut daemon = Daemon::start(&site, &["--parts", "50"]);
@@ -127,16 +139,12 @@ fn a_broker_that_dies_in_the_middle_loses_nothing() {
     let distinct = |results: Vec<serde_json::Value>| {
         results.iter().map(ToString::to_string).collect::<BTreeSet<_>>().len()
     };
-    let seen = runtime.block_on(
-        subscriber.wait("50 results", |seen| distinct(seen.results("result_id")) == 50),
-    );
+    let seen = runtime
+        .block_on(subscriber.wait("50 results", |seen| distinct(seen.results("result_id")) == 50));
     let records = records(&site);
-    compare(&records, &footage.truths);
-    let told: BTreeSet<String> = seen
-        .results("result_id")
-        .iter()
-        .filter_map(|id| id.as_str().map(str::to_owned))
-        .collect();
+    compare(&records, &truths);
+    let told: BTreeSet<String> =
+        seen.results("result_id").iter().filter_map(|id| id.as_str().map(str::to_owned)).collect();
     let kept: BTreeSet<String> = records.into_iter().map(|record| record.result_id).collect();
     assert_eq!(told, kept, "what was told is what was recorded");
 }
@@ -165,9 +173,7 @@ fn rtsp_is_inspected_like_the_file() {
 
 #[test]
 fn a_signal_ends_it_cleanly_with_every_record_whole() {
-    let footage = footage(20);
-    let site = Site::new(&footage.file, None);
-    lossless(&site);
+    let (site, _) = picture_site(40, None);
     let mut daemon = Daemon::start(&site, &[]);
     wait_for_records(&site, 3);
     daemon.signal(libc::SIGTERM);
@@ -185,12 +191,12 @@ fn a_signal_ends_it_cleanly_with_every_record_whole() {
     assert_eq!(again.end(), Some(0));
     let more = self::records(&site);
     assert_eq!(more.len(), records.len() + 2);
-    assert_eq!(more[records.len()].job_id, records.len() as u64 + 1);
+    assert_eq!(more[records.len()].job_id, more.len() as i64 - 1);
 }
 
 #[test]
 fn a_queue_without_room_makes_records_not_silence() {
-    let footage = footage(6);
+    let footage = footage(2);
     let site = Site::new(&footage.file, None);
     // Every frame triggers, in real time, and one part may wait: more come than can be asked about.
     site.edit("kind = \"presence\"", "kind = \"every_frame\"");

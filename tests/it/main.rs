@@ -2,6 +2,25 @@
 //! pipelines; everything is started by the test on loopback and stopped by it.
 
 mod architecture;
+#[cfg(feature = "gst")]
+mod camera;
 mod cli;
+mod config;
+mod delivery_model;
+#[cfg(feature = "gst")]
+mod footage;
+mod grammar;
+#[cfg(feature = "gst")]
+mod line;
+mod mqtt;
+mod outbox_model;
 mod pipeline;
+mod replay;
+#[cfg(feature = "gst")]
+mod rtsp;
+mod store;
 mod support;
+mod trigger;
+mod vlm_load;
+mod vlm_reference;
+mod vlm_session;

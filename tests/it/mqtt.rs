@@ -98,8 +98,10 @@ async fn results_come_in_order_and_the_broker_keeps_last_and_status() {
     assert_eq!(kept.under("status")[0].payload["online"], true);
     let drained = line.publisher.drain_and_stop(DEADLINE).await;
     assert_eq!(drained.unsent, 0);
-    let offline = |message: &crate::support::mosquitto::Received| message.payload["online"] == false;
-    let seen = late.wait("the goodbye", |seen| seen.under("status").iter().any(|m| offline(m))).await;
+    let offline =
+        |message: &crate::support::mosquitto::Received| message.payload["online"] == false;
+    let seen =
+        late.wait("the goodbye", |seen| seen.under("status").iter().any(|m| offline(m))).await;
     let status = seen.under("status");
     assert_eq!(status.last().expect("one").payload["reason"], "stopped", "and no last will");
 }
@@ -153,9 +155,8 @@ async fn fifty_results_through(
     for job_id in 41..=50 {
         sent.insert(line.commit("left", job_id).result_id.to_string());
     }
-    let seen = subscriber
-        .wait("all fifty", |seen| ids(&seen.results("result_id")).len() >= 50)
-        .await;
+    let seen =
+        subscriber.wait("all fifty", |seen| ids(&seen.results("result_id")).len() >= 50).await;
     assert_eq!(ids(&seen.results("result_id")), sent);
     assert_copies_are_equal(&seen);
     let state = line.wait("an empty outbox", |state| state.unsent == 0).await;
@@ -178,24 +179,29 @@ fn assert_copies_are_equal(seen: &crate::support::mosquitto::Seen) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_is_killed() {
-    fifty_results_through(async |broker: &mut Mosquitto, _: &Line, _: &mut BTreeSet<String>| broker.kill()).await;
+    fifty_results_through(async |broker: &mut Mosquitto, _: &Line, _: &mut BTreeSet<String>| {
+        broker.kill()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_stalls_and_is_killed() {
-    fifty_results_through(async |broker: &mut Mosquitto, line: &Line, sent: &mut BTreeSet<String>| {
-        broker.stall();
-        // These leave, and are never acknowledged. The connection looks alive: only the watchdog
-        // can tell that it is not.
-        for job_id in 21..=25 {
-            sent.insert(line.commit("left", job_id).result_id.to_string());
-        }
-        let noticed = line.wait("the watchdog", |state| !state.connected).await;
-        assert!(noticed.last_error.is_some_and(|why| why.contains("nothing was acknowledged")));
-        // Four seconds in all, as brokers on a swapping machine do.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        broker.kill();
-    })
+    fifty_results_through(
+        async |broker: &mut Mosquitto, line: &Line, sent: &mut BTreeSet<String>| {
+            broker.stall();
+            // These leave, and are never acknowledged. The connection looks alive: only the watchdog
+            // can tell that it is not.
+            for job_id in 21..=25 {
+                sent.insert(line.commit("left", job_id).result_id.to_string());
+            }
+            let noticed = line.wait("the watchdog", |state| !state.connected).await;
+            assert!(noticed.last_error.is_some_and(|why| why.contains("nothing was acknowledged")));
+            // Four seconds in all, as brokers on a swapping machine do.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            broker.kill();
+        },
+    )
     .await;
 }
 

@@ -78,7 +78,12 @@ impl Model {
         self.committed = Some(look);
         for payload in payloads {
             self.next_id += 1;
-            self.rows.push_back(ModelRow { id: self.next_id, station, payload, state: State::Unsent });
+            self.rows.push_back(ModelRow {
+                id: self.next_id,
+                station,
+                payload,
+                state: State::Unsent,
+            });
         }
     }
 
@@ -140,7 +145,8 @@ impl Model {
 }
 
 fn outgoing(payloads: &[Vec<u8>]) -> Vec<OutboxMessage> {
-    let message = |payload: &Vec<u8>| OutboxMessage { kind: TopicKind::Result, payload: payload.clone() };
+    let message =
+        |payload: &Vec<u8>| OutboxMessage { kind: TopicKind::Result, payload: payload.clone() };
     payloads.iter().map(message).collect()
 }
 

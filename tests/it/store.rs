@@ -63,7 +63,11 @@ fn the_body_is_canonical_and_a_number_that_is_none_does_not_stop_the_record() {
     commit(&store, &look);
     let record = store.reader().expect("reads").find("1").expect("reads").expect("is there");
     assert_eq!(record.latency_ms, None);
-    assert!(record.body.starts_with(r#"{"device":"dev7","digests":{"config":"2"#), "{}", record.body);
+    assert!(
+        record.body.starts_with(r#"{"device":"dev7","digests":{"config":"2"#),
+        "{}",
+        record.body
+    );
     assert!(matches!(record.inspection(), Err(StoreError::Unreadable { sequence: 1, .. })));
 }
 
@@ -288,7 +292,8 @@ fn every_acknowledged_commit_survives_a_kill() {
                 let (_, told) = line.split_once("committed ")?;
                 let (sequence, result_id) = told.split_once(' ')?;
                 // A line that was cut by the kill acknowledges nothing.
-                (result_id.len() == 36).then(|| (sequence.parse().expect("a number"), result_id.to_owned()))
+                (result_id.len() == 36)
+                    .then(|| (sequence.parse().expect("a number"), result_id.to_owned()))
             })
         };
         acknowledged.extend((0..commits).map(|_| next().expect("the child commits")));
@@ -334,19 +339,24 @@ fn reports_show_a_table_one_record_and_exports() {
     let last = Filter { last: Some(2), ..Filter::default() };
 
     let table = written(|out| assert_eq!(report::list(&reader, &last, out).expect("written"), 2));
-    assert!(table.contains("Verdict") && table.contains("part-6") && table.contains("fail"), "{table}");
+    assert!(
+        table.contains("Verdict") && table.contains("part-6") && table.contains("fail"),
+        "{table}"
+    );
     let none = Filter { station: Some("nowhere".into()), ..Filter::default() };
     let empty = written(|out| assert_eq!(report::list(&reader, &none, out).expect("written"), 0));
     assert_eq!(empty, "No record matches.\n");
 
-    let shown = written(|out| report::show(&reader, "1", false, Some(dir.path()), out).expect("shown"));
+    let shown =
+        written(|out| report::show(&reader, "1", false, Some(dir.path()), out).expect("shown"));
     for part in ["Record 1,", "serial A7K20001", "acknowledged by the broker", "cannot be read"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     let shown = written(|out| report::show(&reader, "2", false, None, out).expect("shown"));
     assert!(shown.contains("put aside: too long"), "{shown}");
     let record = reader.find("12").expect("reads").expect("is there");
-    let json = written(|out| report::show(&reader, &record.result_id, true, None, out).expect("shown"));
+    let json =
+        written(|out| report::show(&reader, &record.result_id, true, None, out).expect("shown"));
     assert_eq!(json.trim_end(), record.body);
     let missing = report::show(&reader, "99", false, None, &mut Vec::new()).expect_err("not there");
     assert!(missing.to_string().contains("audit list"), "{missing}");
@@ -363,5 +373,8 @@ fn reports_show_a_table_one_record_and_exports() {
         assert_eq!(export(&reader, &last, ExportFormat::Csv, out).expect("written"), 2);
     });
     assert_eq!(csv.lines().count(), 3);
-    assert!(csv.contains(",left,housing,6,part-6,fail,A7K20006,2026-07-14T03:33:26.000Z,812.25,false"), "{csv}");
+    assert!(
+        csv.contains(",left,housing,6,part-6,fail,A7K20006,2026-07-14T03:33:26.000Z,812.25,false"),
+        "{csv}"
+    );
 }

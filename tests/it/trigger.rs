@@ -163,7 +163,8 @@ fn an_empty_belt_and_changing_light_are_no_part() {
         100..150 => 1.5,
         _ => 1.2 + (i % 3) as f32 * 0.05,
     };
-    let events: Vec<Event> = (0..200).flat_map(|i| trigger.see(&scene.frame(i, light(i)))).collect();
+    let events: Vec<Event> =
+        (0..200).flat_map(|i| trigger.see(&scene.frame(i, light(i)))).collect();
     assert!(events.is_empty(), "{events:?}");
 }
 
@@ -197,15 +198,16 @@ fn a_line_that_stops_does_not_inspect_twice() {
     let mut scene = Scene::new(&[(-60.0, 90.0), (-280.0, 90.0)], 0.0, 0);
     let mut at = 0.0;
     // Moves, stands with a part just before the centre line, at it, and behind it.
-    for (frames, speed) in [(35, 5.0), (400, 0.0), (9, 5.0), (400, 0.0), (80, 5.0), (50, 0.0), (40, 5.0)] {
+    for (frames, speed) in
+        [(35, 5.0), (400, 0.0), (9, 5.0), (400, 0.0), (80, 5.0), (50, 0.0), (40, 5.0)]
+    {
         for _ in 0..frames {
             at += speed;
             scene.travel.push(at);
         }
     }
     let events = run(&mut presence(), &scene, |_| true);
-    let turns: Vec<usize> =
-        inspected(&events).iter().map(|frame| scene.nearest(frame)).collect();
+    let turns: Vec<usize> = inspected(&events).iter().map(|frame| scene.nearest(frame)).collect();
     assert_eq!(turns, [0, 1]);
 }
 
@@ -351,8 +353,7 @@ fn the_simulated_line_is_counted_without_error() {
         let frames = 0..belt.frame_count();
         let events: Vec<Event> =
             frames.flat_map(|i| trigger.see(&as_frame(i + 1, belt.frame(i)))).collect();
-        let seen: Vec<u64> =
-            inspected(&events).iter().map(|frame| frame.sequence - 1).collect();
+        let seen: Vec<u64> = inspected(&events).iter().map(|frame| frame.sequence - 1).collect();
         let truths = belt.truths();
         assert_eq!(seen.len(), truths.len(), "{speed} mm/s, seed {seed}: {seen:?}");
         for (seen, part) in seen.iter().zip(truths) {

@@ -204,7 +204,11 @@ impl Kit {
                     ids_no_special,
                     "{name}: {text:?}"
                 );
-                assert_eq!(&tokenizer.decode_all(ids_no_special).unwrap(), decode, "{name}: {text:?}");
+                assert_eq!(
+                    &tokenizer.decode_all(ids_no_special).unwrap(),
+                    decode,
+                    "{name}: {text:?}"
+                );
             }
         }
     }

@@ -92,6 +92,9 @@ fn read_stream(table: &mut Reader<'_>, options: &mut Options) {
     if let Some(realtime) = table.flag("realtime") {
         options.realtime = realtime.into_inner();
     }
+    if let Some(repeat) = table.flag("repeat") {
+        options.repeat = repeat.into_inner();
+    }
     if let Some(latency) = table.whole("rtsp_latency_ms", 0..=10_000) {
         if !is_rtsp {
             only_for(table, "rtsp_latency_ms", latency.span(), "an rtsp:// `uri`");

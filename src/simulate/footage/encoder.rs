@@ -75,7 +75,12 @@ fn build(muxer: &str, path: &Path) -> Result<(gst::Pipeline, AppSrc), gst::glib:
         .build();
     let convert = gst::ElementFactory::make("videoconvert").build()?;
     // Halved colour is what cameras send, and the only kind besides 4:2:2 that fits into RTP.
-    let halved = gst::Caps::builder("video/x-raw").field("format", "I420").build();
+    // The whole range of levels, as JPEG means it: the encoder takes any range and does not say so,
+    // and black would come back as dark grey.
+    let halved = gst::Caps::builder("video/x-raw")
+        .field("format", "I420")
+        .field("colorimetry", "1:4:0:0")
+        .build();
     let filter = gst::ElementFactory::make("capsfilter").property("caps", halved).build()?;
     let encoder = gst::ElementFactory::make("jpegenc").property("quality", QUALITY).build()?;
     let muxer = gst::ElementFactory::make(muxer).build()?;
@@ -88,11 +93,7 @@ fn build(muxer: &str, path: &Path) -> Result<(gst::Pipeline, AppSrc), gst::glib:
     Ok((pipeline, source))
 }
 
-fn film(
-    belt: &Belt,
-    source: &AppSrc,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), String> {
+fn film(belt: &Belt, source: &AppSrc, progress: &mut dyn FnMut(u64, u64)) -> Result<(), String> {
     let count = belt.frame_count();
     for index in 0..count {
         let buffer = buffer(belt.frame(index), index)?;
@@ -106,9 +107,8 @@ fn film(
 /// padding.
 fn buffer(picture: Rgb8, index: u64) -> Result<gst::Buffer, String> {
     const { assert!(FRAME_WIDTH.is_multiple_of(4)) };
-    let time = |index: u64| {
-        gst::ClockTime::SECOND.mul_div_floor(index, u64::from(FRAMES_PER_SECOND))
-    };
+    let time =
+        |index: u64| gst::ClockTime::SECOND.mul_div_floor(index, u64::from(FRAMES_PER_SECOND));
     let start = time(index).ok_or("the footage is too long")?;
     let end = time(index + 1).ok_or("the footage is too long")?;
     let mut buffer = gst::Buffer::from_mut_slice(picture.data);

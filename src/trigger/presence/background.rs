@@ -150,7 +150,7 @@ impl Background {
             if !self.busy[at / ACROSS] {
                 asked += 1;
                 let difference = (strip[at] - self.levels[at] * gain).abs();
-                fit += usize::from(difference < self.contrast / 2.0);
+                fit += usize::from(difference < self.weak_min());
             }
         }
         fit as f32 >= GAIN_FIT_MIN * asked as f32
@@ -203,7 +203,7 @@ impl Background {
     /// Whether a position differs from the belt: weakly, strongly.
     fn differs(&self, strip: &[f32], along: usize) -> (bool, bool) {
         let cells = along * ACROSS..(along + 1) * ACROSS;
-        let weak_min = (self.contrast / 2.0).max(self.noise * NOISE_WEAK);
+        let weak_min = self.weak_min();
         let strong_min = self.contrast.max(self.noise * NOISE_STRONG);
         let (mut weak, mut strong) = (0, 0);
         for (cell, level) in strip[cells.clone()].iter().zip(&self.levels[cells]) {
@@ -212,6 +212,11 @@ impl Background {
             strong += usize::from(difference >= strong_min);
         }
         (weak >= DIFFERING_MIN, strong >= DIFFERING_MIN)
+    }
+
+    /// Grey levels from which a cell differs weakly.
+    fn weak_min(&self) -> f32 {
+        (self.contrast / 2.0).max(self.noise * NOISE_WEAK)
     }
 
     fn mark_busy(&mut self, runs: &[Run]) {

@@ -268,8 +268,8 @@ impl Belt {
 /// How far a run is from where a part is expected, by the edges of both that lie within the window.
 /// If there is none to compare, it is a weak match wherever the one can be the other.
 fn distance(expected: Run, seen: Run, gate: f32) -> f32 {
-    let low = (!touches_low(expected) && !touches_low(seen)).then(|| expected.start - seen.start);
-    let high = (!touches_high(expected) && !touches_high(seen)).then(|| expected.end - seen.end);
+    let low = (!touches_low(expected) && !touches_low(seen)).then_some(expected.start - seen.start);
+    let high = (!touches_high(expected) && !touches_high(seen)).then_some(expected.end - seen.end);
     match (low, high) {
         (Some(low), Some(high)) => (low.abs() + high.abs()) / 2.0,
         (Some(edge), None) | (None, Some(edge)) => edge.abs(),
@@ -280,8 +280,8 @@ fn distance(expected: Run, seen: Run, gate: f32) -> f32 {
 
 /// How far a part moved, by its edges that are within the window both times.
 fn way(from: Run, to: Run) -> Option<f32> {
-    let low = (!touches_low(from) && !touches_low(to)).then(|| to.start - from.start);
-    let high = (!touches_high(from) && !touches_high(to)).then(|| to.end - from.end);
+    let low = (!touches_low(from) && !touches_low(to)).then_some(to.start - from.start);
+    let high = (!touches_high(from) && !touches_high(to)).then_some(to.end - from.end);
     match (low, high) {
         (Some(low), Some(high)) => Some((low + high) / 2.0),
         (Some(edge), None) | (None, Some(edge)) => Some(edge),

@@ -122,7 +122,7 @@ impl Track {
         let has_passed = self.offset.abs() > self.best.0 + RECEDING;
         let stands = self.still_frames >= measures.settle_frames
             && self.offset.abs() <= measures.tolerance
-            && !(self.was_first && !self.has_moved);
+            && (self.has_moved || !self.was_first);
         let is_near = self.best.0 <= measures.tolerance;
         if has_crossed || stands || (has_passed && is_near && !self.is_known_past()) {
             return Some(self.settle(is_near));

@@ -1,4 +1,7 @@
 //! What several subjects share: brokers, sites, servers.
+
 pub mod mosquitto;
 pub mod records;
+#[cfg(feature = "gst")]
+pub mod rtsp;
 pub mod station;

@@ -88,10 +88,11 @@ fn write_config(folder: &Path, port: u16) {
 
 /// `None` if it ended before it listened.
 fn launch(folder: &Path, port: u16) -> Option<Child> {
-    let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap_or("mosquitto");
+    let program =
+        ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())
+            .unwrap_or("mosquitto");
     let mut child = Command::new(program)
         .arg("-c")
         .arg(folder.join("mosquitto.conf"))
@@ -219,7 +220,8 @@ pub struct Gate {
 impl Gate {
     /// An open gate before the broker on `to`.
     pub async fn start(to: u16) -> Gate {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let listener =
+            tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (open, is_open) = watch::channel(true);
         let task = tokio::spawn(async move {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inspectd::clock::{Clock, Stamp, SystemClock};
-use inspectd::inspection::{
-    Asked, Digests, Evidence, Inspection, SCHEMA_VERSION, Times, Timings,
-};
+use inspectd::inspection::{Asked, Digests, Evidence, Inspection, SCHEMA_VERSION, Times, Timings};
 use inspectd::roi::RectPx;
 use inspectd::store::{Store, StoreOptions};
 use inspectd::verdict::{Finding, Outcome, Reason, Seen, Verdict};

@@ -75,7 +75,10 @@ fn serve(
         let source = server.attach(Some(context)).expect("the port is free");
         said.send(server.bound_port() as u16).expect("the test waits for the port");
         main_loop.run();
-        source.remove();
+        // By the context: removing it by its number would look in the main thread's context.
+        if let Some(source) = context.find_source_by_id(&source) {
+            source.destroy();
+        }
         server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
         // The clients' connections are closed by what is still queued in the context.
         while context.pending() {
