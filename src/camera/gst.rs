@@ -63,12 +63,12 @@ fn supervise(camera: &str, options: &Options, slot: &Arc<Slot>) {
         let comes_back = is_live.load(Ordering::Relaxed);
         match end {
             End::Stopped => return,
-            End::Exhausted if !comes_back => return slot.end(),
+            End::Exhausted if !comes_back => return,
             End::Exhausted => slot.lose("the camera ended its stream".to_owned()),
             End::Failed(reason) => slot.lose(reason),
         }
         if !comes_back {
-            return slot.end();
+            return;
         }
         if slot.brought() > before {
             attempt = 0;

@@ -203,10 +203,10 @@ fn from_text(camera: &str, text: &str) -> Result<Built, CameraError> {
     let mut context = gst::ParseContext::new();
     let flags = gst::ParseFlags::FATAL_ERRORS;
     let parsed = gst::parse::launch_full(&whole, Some(&mut context), flags);
-    if let Some(element) = context.missing_elements().into_iter().next() {
-        let advice = elements::advice(&element);
-        return Err(CameraError::MissingElement { camera: camera.to_owned(), element, advice });
-    }
+    // After a syntax error the parser also lists elements that are installed.
+    let missing = context.missing_elements();
+    let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+    need(camera, &missing)?;
     let refused = |why: String| {
         let (camera, text) = (camera.to_owned(), ours.to_owned());
         CameraError::Pipeline { camera, text, why }

@@ -23,7 +23,6 @@ struct State {
     untold: Option<String>,
     /// The reader's side: told of a loss, and not yet that the camera is back.
     told_down: bool,
-    has_ended: bool,
     is_stopped: bool,
     /// The camera's thread has left.
     is_finished: bool,
@@ -107,12 +106,6 @@ impl Slot {
         !self.wait_until(|state| state.untold.is_none()).is_stopped
     }
 
-    /// No frame will come any more.
-    pub(super) fn end(&self) {
-        self.lock().has_ended = true;
-        self.changed.notify_all();
-    }
-
     /// Asks the camera to stop and frees whoever waits.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
@@ -121,10 +114,9 @@ impl Slot {
         self.changed.notify_all();
     }
 
-    /// The camera's thread leaves.
+    /// The camera's thread leaves: no frame will come any more.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
-        state.has_ended = true;
         state.is_finished = true;
         self.changed.notify_all();
     }
@@ -161,6 +153,7 @@ impl Slot {
     }
 
     /// Frames that the camera brought so far, taken or not.
+    #[cfg_attr(not(feature = "gst"), allow(dead_code))]
     pub(super) fn brought(&self) -> u64 {
         self.brought.load(Ordering::Relaxed)
     }
@@ -220,7 +213,7 @@ impl Slot {
             self.delivered.fetch_add(1, Ordering::Relaxed);
             return Some(Delivery::Frame(waiting.frame));
         }
-        state.has_ended.then_some(Delivery::Ended)
+        state.is_finished.then_some(Delivery::Ended)
     }
 
     fn leave(&self, state: &mut State, frame: Frame) {
@@ -317,7 +310,7 @@ mod tests {
         let slot = slot();
         slot.put(Rgb8::new(2, 2), None);
         slot.lose("torn".into());
-        slot.end();
+        slot.finish();
         assert_eq!(sequence(slot.next(NOW)), 1);
         assert!(matches!(slot.next(NOW), Delivery::Lost { .. }));
         assert!(matches!(slot.next(NOW), Delivery::Ended));

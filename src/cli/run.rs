@@ -26,7 +26,7 @@ pub struct Arguments {
 /// Loads the configuration and runs until a signal, the last part, or the end of all cameras.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let loaded = load(&arguments.config)?;
-    telemetry::start(loaded.settings.log.level.as_str(), loaded.settings.log.format.into());
+    telemetry::start(loaded.settings.log.level.as_str(), loaded.settings.log.format);
     let options = daemon::Options {
         parts: arguments.parts,
         lines: arguments.lines || std::io::stdout().is_terminal(),

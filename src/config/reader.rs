@@ -55,7 +55,7 @@ pub struct Reader<'a> {
     table: Option<&'a DeTable<'a>>,
     /// Where the table begins: a missing key is shown there.
     span: Range<usize>,
-    /// What a person calls the table, such as `[camera]`.
+    /// What a person calls the table, such as `[camera]`; empty at the top of the file.
     name: String,
     asked: Vec<&'static str>,
     /// The keys of the table around it: one that stands below the wrong header is common.
@@ -65,7 +65,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Opens the top of a file.
     pub fn top(source: &'a Arc<Source>, table: &'a DeTable<'a>, sink: &'a Sink) -> Reader<'a> {
-        let (table, name) = (Some(table), "the top of the file".to_owned());
+        let (table, name) = (Some(table), String::new());
         Reader { source, sink, table, span: 0..0, name, asked: vec![], outer: vec![] }
     }
 
@@ -98,6 +98,14 @@ impl<'a> Reader<'a> {
     /// What a person calls the table.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where a key of the table stands, in words.
+    fn within(&self) -> String {
+        match self.name.as_str() {
+            "" => "at the top of the file".to_owned(),
+            name => format!("in {name}"),
+        }
     }
 
     /// Names the table by what it is about, such as `[[question]] "serial"`.
@@ -134,7 +142,7 @@ impl<'a> Reader<'a> {
     /// Notes that `key` is absent, unless it is there and was bad. `example` is a line to add.
     pub fn required<T>(&self, key: &str, found: Option<T>, example: &str) -> Option<T> {
         if found.is_none() && !self.has(key) {
-            let title = format!("`{key}` is missing in {}", self.name);
+            let title = format!("`{key}` is missing {}", self.within());
             self.error(self.span(), title, format!("add a line such as  {example}"));
         }
         found
@@ -292,7 +300,7 @@ impl<'a> Reader<'a> {
             if self.asked.contains(&word) {
                 continue;
             }
-            let title = format!("unknown key `{}` in {}", printable(word), self.name);
+            let title = format!("unknown key `{}` {}", printable(word), self.within());
             let remedy = if self.outer.contains(&word) {
                 format!("`{word}` belongs above the first [table]: move it to the top of the file")
             } else {
@@ -355,7 +363,7 @@ impl<'a> Reader<'a> {
             return self.wrong_type(key, value.span(), what, value.get_ref());
         };
         if list.len() > max_items {
-            let title = format!("`{key}` has {} entries in {}", list.len(), self.name);
+            let title = format!("`{key}` {} has {} entries", self.within(), list.len());
             self.error(value.span(), title, format!("{max_items} at most; remove some"));
             return None;
         }

@@ -98,8 +98,11 @@ pub fn run(
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
 }
 
-/// Loads the model with the settings' precision and bounds.
+/// Loads the model with the settings' precision and bounds. The threads it computes in are bounded
+/// for the whole process, by the first call.
 pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
+    // The one error is that the pool stands already, as in a second load: then its size holds.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
     let engine = Engine::load(&settings.model.path, &settings.model.engine_options())
         .map_err(DaemonError::model)?;
     Ok(Arc::new(engine))

@@ -29,7 +29,7 @@ pub struct PrepareError {
     /// The question.
     question: String,
     /// What is wrong.
-    why: Why,
+    why: Box<Why>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl EngineModel {
                 let ready = prepare(&engine, question).map_err(|why| PrepareError {
                     station: at.clone(),
                     question: name.clone(),
-                    why,
+                    why: Box::new(why),
                 })?;
                 prepared.insert((at, name), ready);
             }

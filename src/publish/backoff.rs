@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Doubles from a shortest to a longest wait. Each wait is drawn from the upper half of its step, so
-/// that a hundred devices do not all come back to a restarted broker in the same instant.
+/// Doubles from a shortest to a longest wait. Each wait is drawn from the upper half of its step,
+/// so that a hundred devices do not all come back to a restarted broker in the same instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     min: Duration,

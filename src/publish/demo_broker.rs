@@ -1,4 +1,4 @@
-//! A broker inside this process, for the demo: no broker to install before the first result is seen.
+//! A broker inside this process, for the demo: nothing to install before the first result is seen.
 //!
 //! It listens on loopback only, keeps nothing on the disk, lets everyone in, and cannot be stopped:
 //! its threads end with the process. Never for production.

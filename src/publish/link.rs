@@ -70,7 +70,7 @@ impl<C: Connection> Link<C> {
         !self.look && self.outstanding.is_empty() && self.lasts.is_empty()
     }
 
-    /// When the connection is to be given up if nothing happens; `None` while nothing is waited for.
+    /// When the connection is to be given up if nothing happens; `None` if nothing is awaited.
     pub(super) fn patience_ends(&self, options: &PublishOptions) -> Option<Instant> {
         match (self.connected, self.outstanding.is_empty()) {
             (false, _) => Some(self.progress + options.connect_timeout + DIAL_GRACE),

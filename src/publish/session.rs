@@ -101,7 +101,8 @@ impl<D: Dial> Session<D> {
         while let End::Lost(why) = self.converse().await {
             let wait = self.backoff.next(rand::random());
             let broker = format!("{}:{}", self.options.host, self.options.port);
-            tracing::warn!(%broker, why, wait_ms = wait.as_millis() as u64, "no connection to the MQTT broker");
+            let wait_ms = wait.as_millis() as u64;
+            tracing::warn!(%broker, why, wait_ms, "no connection to the MQTT broker");
             self.steering.state.send_modify(|state| {
                 state.connected = false;
                 state.last_error = Some(why);

@@ -87,7 +87,7 @@ impl Label {
 
     /// Whether a disc touches the paper.
     pub(super) fn touches(&self, centre: Point, radius: f32) -> bool {
-        let (u, v) = self.from_canvas(centre);
+        let (u, v) = self.along_text(centre);
         let (half_x, half_y) = self.half();
         (u.abs() - half_x).max(v.abs() - half_y) < radius
     }
@@ -97,7 +97,7 @@ impl Label {
     }
 
     /// Canvas coordinates → offsets from the label's centre, along and across the text.
-    fn from_canvas(&self, (x, y): Point) -> Point {
+    fn along_text(&self, (x, y): Point) -> Point {
         let (dx, dy) = (x - self.centre.0, y - self.centre.1);
         let (sin, cos) = self.angle.sin_cos();
         (dx * cos + dy * sin, dy * cos - dx * sin)
@@ -117,13 +117,13 @@ impl Label {
             (self.centre.0 + half_x + 2.0, self.centre.1 + half_y + 8.0),
         );
         paper.set(|x, y| {
-            let (u, v) = self.from_canvas((x, y));
+            let (u, v) = self.along_text((x, y));
             let inside = (0.5 - (u.abs() - half_x).max(v.abs() - half_y)).clamp(0.0, 1.0);
             if self.damage == Some(Damage::Torn) { inside * self.kept(u, v) } else { inside }
         });
         let noise = &surfaces().noise;
         canvas.paint(&paper, |c, k, (x, y)| {
-            let (u, v) = self.from_canvas((x, y));
+            let (u, v) = self.along_text((x, y));
             let grain = noise.at(x as usize + self.offset.0, y as usize + self.offset.1) * 1.5;
             let sheet = self.paper.map(|p| p + grain);
             mix(c, mix(sheet, self.ink, ink.at(u + half_x, v + half_y)), k)
@@ -154,7 +154,7 @@ impl Label {
             (self.centre.0 + half_x + 14.0, self.centre.1 + half_y + 14.0),
         );
         glare.set(|x, y| {
-            let (u, v) = self.from_canvas((x, y));
+            let (u, v) = self.along_text((x, y));
             let (a, b) = (u / half_x, v / half_y);
             let r = (a * a * a * a + b * b * b * b).sqrt();
             ((1.35 - r) * 1.8).clamp(0.0, 1.0)
@@ -171,7 +171,7 @@ impl Label {
         );
         // The mask's value is the place in the serial.
         cells.set(|x, y| {
-            let (u, v) = self.from_canvas((x, y));
+            let (u, v) = self.along_text((x, y));
             let place = ((u + half_x - MARGIN.0) / self.pitch).floor();
             let beside = v.abs() > self.capital / 2.0 + 3.0;
             if beside || !(0.0..SERIAL_LENGTH as f32).contains(&place) { 0.0 } else { place + 1.0 }
@@ -243,7 +243,7 @@ impl Ink {
         upper + (lower - upper) * fy
     }
 
-    /// Draws the ink along the paper until no character is left.
+    /// Draws the ink along the paper, and a little across it, until no character is left.
     fn smear(&mut self) {
         for row in self.values.chunks_exact_mut(self.width) {
             let source = row.to_vec();
@@ -252,14 +252,12 @@ impl Ink {
                 *value = source[from..to].iter().sum::<f32>() / 60.0 * 1.15;
             }
         }
-        let average = |y: usize, values: &[f32], width: usize, x: usize, height: usize| {
-            let (from, to) = (y.saturating_sub(5), (y + 6).min(height));
-            (from..to).map(|j| values[j * width + x]).sum::<f32>() / (to - from) as f32
-        };
         let source = self.values.clone();
-        for y in 0..self.height {
-            for x in 0..self.width {
-                self.values[y * self.width + x] = average(y, &source, self.width, x, self.height);
+        for (y, row) in self.values.chunks_exact_mut(self.width).enumerate() {
+            let (from, to) = (y.saturating_sub(5), (y + 6).min(self.height));
+            for (x, value) in row.iter_mut().enumerate() {
+                let column = source.iter().skip(from * self.width + x).step_by(self.width);
+                *value = column.take(to - from).sum::<f32>() / (to - from) as f32;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Evidence files: what the model saw, as lossless PNG, each named by the digest of its bytes.
 //!
-//! `ab/abcdef….png` holds the file whose SHA-256 is `abcdef…`. A file appears complete or not at
-//! all: it is written under another name, forced to the disk, and renamed. So a record can be
+//! `ab/abcdef….png` holds the file whose SHA-256 is `abcdef…`. A file appears complete or not
+//! at all: it is written under another name, forced to the disk, and renamed. So a record can be
 //! checked against its files at any time with `sha256sum`.
 
 use std::fs::File;
@@ -29,7 +29,7 @@ pub fn path(dir: &Path, sha256: &str) -> PathBuf {
     dir.join(&sha256[..2]).join(format!("{sha256}.png"))
 }
 
-/// The PNG file of `picture`, as bytes. Quick compression: a crop of 336 x 336 takes about 2 ms.
+/// The PNG file of `picture`, as bytes. Quick compression: the line waits for it.
 pub fn encode(picture: &Rgb8) -> Result<Vec<u8>, image::ImageError> {
     let mut bytes = Vec::with_capacity(picture.data.len() / 2);
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)

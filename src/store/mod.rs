@@ -40,7 +40,7 @@ pub struct StoreOptions {
     /// The folder of the evidence files.
     pub evidence_dir: PathBuf,
     /// A database of up to this many bytes is read through for damage at start; a larger one only
-    /// where it is used, as reading it all would delay the line. 256 MiB take 1 to 5 s on an eMMC.
+    /// where it is used, as reading it all would keep the line waiting.
     pub quick_check_max_bytes: u64,
 }
 
@@ -55,8 +55,8 @@ impl StoreOptions {
     }
 }
 
-/// The one writer. Clones share it. Calls block, for a few milliseconds where the disk is quick:
-/// from async code they go through `spawn_blocking`.
+/// The one writer. Clones share it. Calls block until the disk has it: from async code they go
+/// through `spawn_blocking`.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -85,9 +85,9 @@ impl Store {
         Ok(Store(Arc::new(Inner { path, connection, evidence, clock, _lock: lock })))
     }
 
-    /// Writes `inspection` and the `messages` that tell of it, in one transaction; answers its audit
-    /// sequence number, which counts up from 1 without a hole. When this returns, both are on the
-    /// disk. On an error neither is.
+    /// Writes `inspection` and the `messages` that tell of it, in one transaction; answers its
+    /// audit sequence number, which counts up from 1 without a hole. When this returns, both are on
+    /// the disk. On an error neither is.
     pub fn commit(
         &self,
         inspection: &Inspection,

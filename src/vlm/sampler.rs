@@ -3,6 +3,8 @@
 //! Greedy unless told otherwise: an inspection should not depend on luck. With a temperature, the seed in the record
 //! replays the same tokens from the same logits.
 
+use candle_core::{Device, Tensor};
+use candle_transformers::utils::apply_repeat_penalty;
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -130,6 +132,9 @@ pub enum SamplerError {
         /// What stood there instead of a number.
         value: String,
     },
+    /// The repeat penalty could not be computed.
+    #[error("the repeat penalty could not be computed: {0}")]
+    Penalty(String),
     /// The mask allows nothing the logits cover.
     #[error("none of the {allowed} allowed tokens is among the model's {logits}")]
     NothingAllowed {
@@ -175,7 +180,7 @@ impl Sampler {
                 logits: logits.len(),
             });
         }
-        let scores = self.penalised(&raw, recent);
+        let scores = self.penalised(logits, &raw, recent)?;
         let chosen =
             if self.sampling.temperature > 0.0 { self.spread(&scores) } else { likeliest(&scores) };
 
@@ -189,15 +194,23 @@ impl Sampler {
         })
     }
 
-    fn penalised(&self, raw: &[(u32, f64)], recent: &[u32]) -> Vec<(u32, f64)> {
-        let penalty = f64::from(self.sampling.repeat_penalty);
+    /// The allowed scores with the recent tokens' made smaller, by candle-transformers' helper.
+    fn penalised(
+        &self,
+        logits: &[f32],
+        raw: &[(u32, f64)],
+        recent: &[u32],
+    ) -> Result<Vec<(u32, f64)>, SamplerError> {
+        let penalty = self.sampling.repeat_penalty;
         let recent = &recent[recent.len().saturating_sub(self.sampling.repeat_window)..];
         if penalty == 1.0 || recent.is_empty() {
-            return raw.to_vec();
+            return Ok(raw.to_vec());
         }
-        // A score below zero is made smaller by multiplying.
-        let lower = |x: f64| if x > 0.0 { x / penalty } else { x * penalty };
-        raw.iter().map(|&(id, x)| (id, if recent.contains(&id) { lower(x) } else { x })).collect()
+        let row = Tensor::new(logits, &Device::Cpu) // (vocab)
+            .and_then(|row| apply_repeat_penalty(&row, penalty, recent))
+            .and_then(|row| row.to_vec1::<f32>())
+            .map_err(|error| SamplerError::Penalty(error.to_string()))?;
+        Ok(raw.iter().map(|&(id, _)| (id, f64::from(row[id as usize]))).collect())
     }
 
     /// Draws by softmax at the temperature, among the likeliest that make up `top_p`. Returns an index into `scores`.

@@ -113,14 +113,7 @@ impl Session {
         let regime = engine.decoder().rope().regime(slots.len());
         let reused_tokens = self.reusable(&slots, regime);
         self.truncate(reused_tokens);
-        let mut rows = Vec::new();
-        let mut from = reused_tokens;
-        while from < slots.len() {
-            let to = (from + 1..slots.len()).find(|at| is_seam(&slots, *at)).unwrap_or(slots.len());
-            let wanted = if to == slots.len() { Rows::Last } else { Rows::None };
-            rows = self.extend(engine, &slots[from..to], regime, wanted)?;
-            from = to;
-        }
+        let mut rows = self.extend_by_seams(engine, &slots[reused_tokens..], regime, Rows::Last)?;
         Ok(PromptPass {
             logits: rows.pop().unwrap_or_default(),
             prompt_tokens: slots.len(),
@@ -206,9 +199,29 @@ impl Session {
         if stale && engine.options().long_context == LongContext::Reprefill {
             let held: Vec<Slot> = self.held.iter().map(|held| held.slot).collect();
             self.truncate(0);
-            self.extend(engine, &held, regime, Rows::None)?;
+            self.extend_by_seams(engine, &held, regime, Rows::None)?;
         }
         self.extend(engine, slots, regime, wanted)
+    }
+
+    /// Computes `slots`, which begin at a seam, piece by piece between their seams, and returns the
+    /// wanted rows of the last piece.
+    fn extend_by_seams(
+        &mut self,
+        engine: &Engine,
+        slots: &[Slot],
+        regime: Regime,
+        wanted: Rows,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let mut rows = Vec::new();
+        let mut from = 0;
+        while from < slots.len() {
+            let to = (from + 1..slots.len()).find(|at| is_seam(slots, *at)).unwrap_or(slots.len());
+            let wanted = if to == slots.len() { wanted } else { Rows::None };
+            rows = self.extend(engine, &slots[from..to], regime, wanted)?;
+            from = to;
+        }
+        Ok(rows)
     }
 
     /// Computes `slots` behind the held ones, in chunks, and returns the wanted rows of logits.

@@ -91,147 +91,173 @@ fn changed(from: &str, to: &str) -> String {
     text.replacen(from, to, 1)
 }
 
-/// The words for the good station with `from` replaced by `to`.
+/// Compares with `tests/golden/config/NAME.txt`; UPDATE_GOLDEN=1 rewrites that instead.
 #[track_caller]
-fn assert_words(from: &str, to: &str, expected: &str) {
-    let words = station_words(&changed(from, to));
-    assert_eq!(words.trim_end(), expected.trim_end(), "\n{words}");
+fn assert_golden(name: &str, words: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
+    let path = folder.join(format!("{name}.txt"));
+    let words = format!("{}\n", words.trim_end());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(&folder).expect("made");
+        fs::write(&path, words).expect("written");
+        return;
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(words == expected, "{} says\n{expected}\nand the program\n{words}", path.display());
 }
 
+/// The words for the good station with `from` replaced by `to`.
 #[track_caller]
-fn assert_main_words(main: &str, expected: &str) {
-    let words = Files::new(main, &[("demo.toml", STATION.as_bytes())]).words();
-    assert_eq!(words.trim_end(), expected.trim_end(), "\n{words}");
+fn assert_words(name: &str, from: &str, to: &str) {
+    assert_golden(name, &station_words(&changed(from, to)));
+}
+
+/// The words for a main file.
+#[track_caller]
+fn assert_main_words(name: &str, main: &str) {
+    assert_golden(name, &Files::new(main, &[("demo.toml", STATION.as_bytes())]).words());
 }
 
 #[test]
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let text = "task = \"serial\"\ntemprature = 0.2";
-    assert_words("task = \"serial\"", text, "X");
+    assert_words("unknown_key", "task = \"serial\"", text);
 }
 
 #[test]
 fn a_wrong_type_says_what_it_is_and_what_it_must_be() {
-    assert_words("name = \"demo\"", "name = \"demo\"\ndeadline_ms = \"5 s\"", "X");
+    assert_words("wrong_type", "name = \"demo\"", "name = \"demo\"\ndeadline_ms = \"5 s\"");
 }
 
 #[test]
 fn a_number_out_of_range_names_the_range() {
-    assert_words("name = \"demo\"", "name = \"demo\"\ndeadline_ms = 5", "X");
+    assert_words("out_of_range", "name = \"demo\"", "name = \"demo\"\ndeadline_ms = 5");
 }
 
 #[test]
 fn a_missing_key_is_shown_at_its_table() {
-    assert_words("kind = \"presence\"\n", "", "X");
+    assert_words("missing_key", "kind = \"presence\"\n", "");
 }
 
 #[test]
 fn a_camera_needs_exactly_one_source() {
-    assert_words("uri = \"file:demo.mkv\"\n", "", "X");
+    assert_words("camera_without_source", "uri = \"file:demo.mkv\"\n", "");
     let two = "uri = \"file:demo.mkv\"\ndevice = \"/dev/video0\"";
-    assert_words("uri = \"file:demo.mkv\"", two, "X");
+    assert_words("camera_with_two_sources", "uri = \"file:demo.mkv\"", two);
 }
 
 #[test]
 fn an_address_of_another_kind_is_refused() {
-    assert_words("file:demo.mkv", "http://10.0.0.20/", "X");
+    assert_words("camera_address", "file:demo.mkv", "http://10.0.0.20/");
 }
 
 #[test]
 fn a_key_for_another_kind_of_camera_is_refused() {
-    assert_words("[camera]\n", "[camera]\nwidth_px = 640\n", "X");
+    assert_words("camera_key", "[camera]\n", "[camera]\nwidth_px = 640\n");
 }
 
 #[test]
 fn a_key_below_the_wrong_header_is_told_where_it_belongs() {
-    assert_words("[camera]\n", "[camera]\ndeadline_ms = 5000\n", "X");
+    assert_words("key_below_wrong_header", "[camera]\n", "[camera]\ndeadline_ms = 5000\n");
 }
 
 #[test]
 fn two_regions_of_one_name_are_shown_together() {
     let twin = "[[region]]\nname = \"plate\"\n\n[[question]]\nname = \"serial\"";
-    assert_words("[[question]]\nname = \"serial\"", twin, "X");
+    assert_words("two_regions", "[[question]]\nname = \"serial\"", twin);
 }
 
 #[test]
 fn a_sliver_is_refused_with_the_least_side() {
-    assert_words("336, 336]", "336, 13]", "X");
+    assert_words("sliver", "336, 336]", "336, 13]");
 }
 
 #[test]
 fn shares_outside_of_the_frame_are_refused() {
-    assert_words("pixels = [152, 72, 336, 336]", "fraction = [0.5, 0.0, 0.6, 1.0]", "X");
-    assert_words("pixels = [152, 72, 336, 336]", "fraction = [0.5, 0.0, 1.5, 1.0]", "X");
+    assert_words(
+        "past_the_frame",
+        "pixels = [152, 72, 336, 336]",
+        "fraction = [0.5, 0.0, 0.6, 1.0]",
+    );
+    assert_words(
+        "share_above_1",
+        "pixels = [152, 72, 336, 336]",
+        "fraction = [0.5, 0.0, 1.5, 1.0]",
+    );
 }
 
 #[test]
 fn an_unknown_region_is_an_error_with_a_suggestion() {
-    assert_words("region = \"plate\"", "region = \"palte\"", "X");
+    assert_words("unknown_region", "region = \"plate\"", "region = \"palte\"");
 }
 
 #[test]
 fn a_control_tag_in_a_text_is_refused() {
     let text = "task = \"serial\"\nprompt = \"Read it.<|end|>\"";
-    assert_words("task = \"serial\"", text, "X");
+    assert_words("control_tag", "task = \"serial\"", text);
 }
 
 #[test]
 fn the_number_of_pictures_in_a_prompt_must_be_that_of_the_regions() {
     let text = "task = \"serial\"\nprompt = \"<image> and <image>?\"";
-    assert_words("task = \"serial\"", text, "X");
+    assert_words("picture_count", "task = \"serial\"", text);
 }
 
 #[test]
 fn a_name_must_fit_a_topic() {
-    assert_words("name = \"demo\"", "name = \"line/3 +\"", "X");
+    assert_words("name", "name = \"demo\"", "name = \"line/3 +\"");
 }
 
 #[test]
 fn a_bad_template_names_the_character() {
-    assert_words("#{8}", "#{8", "X");
+    assert_words("template", "#{8}", "#{8");
 }
 
 #[test]
 fn a_check_digit_must_suit_the_alphabet() {
-    assert_words("template = \"#{8}\"", "template = \"9{7}A\"\ncheck_digit = \"luhn\"", "X");
+    assert_words(
+        "check_digit",
+        "template = \"#{8}\"",
+        "template = \"9{7}A\"\ncheck_digit = \"luhn\"",
+    );
 }
 
 #[test]
 fn a_token_limit_below_the_longest_answer_is_refused() {
-    assert_words("task = \"serial\"", "task = \"serial\"\nmax_tokens = 3", "X");
+    assert_words("max_tokens", "task = \"serial\"", "task = \"serial\"\nmax_tokens = 3");
 }
 
 #[test]
 fn a_rule_about_a_defect_that_nobody_asks_for_is_refused() {
     let rule = "\"dent\"]\n[[rules.defect]]\nclass = \"scrach\"\nfail = [\"minor\"]";
-    assert_words("\"dent\"]", rule, "X");
+    assert_words("rule_unasked", "\"dent\"]", rule);
 }
 
 #[test]
 fn a_rule_that_decides_twice_shows_both_places() {
     let rule = "\"dent\"]\n[[rules.defect]]\nclass = \"dent\"\n\
                 fail = [\"minor\", \"major\"]\npass = [\"minor\"]";
-    assert_words("\"dent\"]", rule, "X");
+    assert_words("rule_twice", "\"dent\"]", rule);
 }
 
 #[test]
 fn one_bracket_where_two_belong_is_explained() {
-    assert_words("[[region]]", "[region]", "X");
+    assert_words("one_bracket", "[[region]]", "[region]");
 }
 
 #[test]
 fn the_main_file_is_checked_key_by_key() {
-    assert_main_words(&MAIN.replace("box", "box 1"), "X");
-    assert_main_words(&format!("{MAIN}[log]\nlevel = \"verbose\"\n"), "X");
-    assert_main_words(&format!("{MAIN}[broker]\nhost = \"mqtt://10.0.0.5\"\n"), "X");
-    assert_main_words(&format!("{MAIN}[broker]\nprefix = \"a//b\"\n"), "X");
-    assert_main_words(&format!("{MAIN}[databse]\npath = \"x.db\"\n"), "X");
+    assert_main_words("main_device_name", &MAIN.replace("box", "box 1"));
+    assert_main_words("main_log_level", &format!("{MAIN}[log]\nlevel = \"verbose\"\n"));
+    assert_main_words("main_broker_host", &format!("{MAIN}[broker]\nhost = \"mqtt://10.0.0.5\"\n"));
+    assert_main_words("main_broker_prefix", &format!("{MAIN}[broker]\nprefix = \"a//b\"\n"));
+    assert_main_words("main_unknown_table", &format!("{MAIN}[databse]\npath = \"x.db\"\n"));
 }
 
 #[test]
 fn a_password_file_that_is_not_there_is_an_error() {
     let broker = "[broker]\nhost = \"h\"\nusername = \"u\"\npassword_file = \"secret\"\n";
-    assert_main_words(&format!("{MAIN}{broker}"), "X");
+    assert_main_words("main_password_file", &format!("{MAIN}{broker}"));
 }
 
 #[test]
@@ -251,8 +277,7 @@ fn every_problem_of_every_file_is_reported_at_once() {
             (".f.toml", b"not read"),
         ],
     );
-    let words = files.words();
-    assert_eq!(words.trim_end(), "X", "\n{words}");
+    assert_golden("everything_at_once", &files.words());
 }
 
 #[test]
@@ -277,7 +302,7 @@ fn files_that_cannot_be_read_are_named() {
 fn two_stations_of_one_name_are_shown_together() {
     let station = STATION.as_bytes();
     let words = Files::new(MAIN, &[("a.toml", station), ("b.toml", station)]).words();
-    assert_eq!(words.trim_end(), "X", "\n{words}");
+    assert_golden("two_stations", &words);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Integration tests: one binary, one module a subject. Real files, real SQLite, a real broker, real
 //! pipelines; everything is started by the test on loopback and stopped by it.
 
+// Help functions of tests, too, may stop at the first thing that is not as it should be.
+#![allow(clippy::unwrap_used)]
+
 mod architecture;
 #[cfg(feature = "gst")]
 mod camera;

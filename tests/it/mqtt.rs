@@ -190,8 +190,8 @@ async fn nothing_is_lost_when_the_broker_stalls_and_is_killed() {
     fifty_results_through(
         async |broker: &mut Mosquitto, line: &Line, sent: &mut BTreeSet<String>| {
             broker.stall();
-            // These leave, and are never acknowledged. The connection looks alive: only the watchdog
-            // can tell that it is not.
+            // These leave, and are never acknowledged. The connection looks alive: only the
+            // watchdog can tell that it is not.
             for job_id in 21..=25 {
                 sent.insert(line.commit("left", job_id).result_id.to_string());
             }

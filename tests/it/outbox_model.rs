@@ -137,7 +137,7 @@ impl Model {
         let window: Vec<_> = all.iter().filter(|row| row.0 > after).take(2).cloned().collect();
         assert_eq!(read(2, after), window);
         for station in ["left", "right"] {
-            let newest = self.of(State::Sent).filter(|row| row.station == station).next_back();
+            let newest = self.of(State::Sent).rfind(|row| row.station == station);
             let found = store.last_sent(station).expect("read");
             assert_eq!(found.map(|row| (row.id, row.payload)), newest.map(plain));
         }
@@ -183,7 +183,7 @@ fn run(dir: &Path, steps: Vec<Step>) {
 
 proptest! {
     // Each case writes to a real disk, some thirty commits of it.
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn the_outbox_is_a_list_that_survives(steps in steps()) {

@@ -281,7 +281,8 @@ impl Case {
             tiles.chain(std::iter::repeat_n(&zeros, unused))
         });
         let every_7th = |view: &Vec<f32>| -> Vec<f32> {
-            let kept = |i: &usize| i % TILE % 7 == 0 && i / TILE % TILE % 7 == 0;
+            let seventh = |at: usize| at.is_multiple_of(7);
+            let kept = |i: &usize| seventh(i % TILE) && seventh(i / TILE % TILE);
             (0..view.len()).filter(kept).map(|i| view[i]).collect()
         };
         close(

@@ -93,7 +93,7 @@ impl Reader<'_> {
         expected: &str,
         found: &DeValue<'_>,
     ) -> Option<T> {
-        let title = format!("`{key}` in {} is {}", self.name, describe(found));
+        let title = format!("`{key}` {} is {}", self.within(), describe(found));
         self.error(span, title, format!("it must be {expected}"));
         None
     }

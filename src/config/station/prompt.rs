@@ -26,8 +26,7 @@ pub fn read_question(
         && places != 0
         && places != shown
     {
-        let title =
-            format!("`prompt` has {places} {PICTURE}, but the question shows {shown} regions");
+        let title = format!("`prompt` has {places} {PICTURE} for {shown} shown region(s)");
         let remedy =
             format!("write {PICTURE} once for each region, or never: then pictures stand first");
         table.error(text.span(), title, remedy);

@@ -120,7 +120,9 @@ fn read_regions(table: &mut Reader<'_>, regions: &[Named]) -> Option<Vec<String>
         table.error(table.key_span("regions"), "`regions` is empty", "name at least one region");
         return None;
     }
-    let is_known = |name: &&Spanned<String>| known.contains(&name.get_ref().as_str());
+    // Without any good region, what is wrong with the regions has been noted.
+    let is_known =
+        |name: &&Spanned<String>| known.is_empty() || known.contains(&name.get_ref().as_str());
     for name in names.iter().filter(|name| !is_known(name)) {
         let title = format!("there is no region \"{}\"", name.get_ref());
         table.error(name.span(), title, choices(name.get_ref(), &known, '"'));

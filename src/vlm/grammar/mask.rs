@@ -204,3 +204,78 @@ impl std::fmt::Debug for TokenMask {
         write!(f, "TokenMask({} of {})", self.count(), self.0.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DecimalSpec, DefectsSpec, FieldKind, FieldSpec, SerialSpec, Template};
+    use super::*;
+
+    fn ids(text: &str) -> Vec<u32> {
+        text.bytes().map(u32::from).collect()
+    }
+
+    /// Another engine may be handed the schema alone; its grammar must know our answers and refuse what ours does.
+    #[test]
+    fn a_grammar_made_of_the_schema_knows_the_same_answers() {
+        let template = Template::parse("9{3}-A#", "AB0123456789").unwrap();
+        let serial = AnswerSpec::serial(&SerialSpec { template, strict: true }).unwrap();
+        let defects = AnswerSpec::defects(&DefectsSpec::new(["scratch", "\"dent\""])).unwrap();
+        let range = DecimalSpec { min: -1.0, max: 8.5, digits: 1, strict: true };
+        let field = |name: &str, kind| FieldSpec { name: name.to_owned(), kind };
+        let fields = AnswerSpec::fields(vec![
+            field("note", FieldKind::Text { max_chars: 8 }),
+            field("bar", FieldKind::Decimal(range)),
+            field("ok", FieldKind::Bool),
+        ])
+        .unwrap();
+        let item = r#"{"class":"\"dent\"","severity":"unclear","location":"upper left"}"#;
+        let cases = [
+            (&serial, r#"{"legible":true,"serial":"123-AB"}"#.to_owned(), true),
+            (&serial, r#"{"legible":false,"serial":null}"#.to_owned(), true),
+            (&serial, r#"{"legible":true,"serial":"123-1A"}"#.to_owned(), false),
+            (&defects, r#"{"inspectable":true,"defects":[]}"#.to_owned(), true),
+            (&defects, format!(r#"{{"inspectable":true,"defects":[{item},{item}]}}"#), true),
+            (
+                &defects,
+                format!(r#"{{"inspectable":true,"defects":[{}]}}"#, [item; 5].join(",")),
+                false,
+            ),
+            (&fields, r#"{"note":"a \"ß\" 裂","bar":8.5,"ok":true}"#.to_owned(), true),
+            (&fields, r#"{"note":null,"bar":-0.5,"ok":null}"#.to_owned(), true),
+            (&fields, r#"{"note":"123456789","bar":8.5,"ok":true}"#.to_owned(), false),
+            (&fields, r#"{"note":"a","bar":8.6,"ok":true}"#.to_owned(), false),
+            (&fields, r#"{"note": "a","bar":8.5,"ok":true}"#.to_owned(), false),
+            (&fields, r#"{"bar":8.5,"note":"a","ok":true}"#.to_owned(), false),
+        ];
+        let vocabulary = Vocabulary::bytewise();
+        for (spec, text, known) in cases {
+            let ids = ids(&text);
+            let mut ours = Grammar::compile(spec, &vocabulary).unwrap().start();
+            assert_eq!(
+                ids.iter().all(|&id| ours.accept(id).is_ok()) && ours.is_done(),
+                known,
+                "{text}"
+            );
+            let grammar = TopLevelGrammar::from_json_schema(spec.schema());
+            let mut theirs = llguidance::Matcher::new(vocabulary.factory.create_parser(grammar));
+            assert_eq!(theirs.get_error(), None, "{text}");
+            assert_eq!(theirs.try_consume_tokens(&ids).unwrap() == ids.len(), known, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refused_token_names_itself_and_changes_nothing() {
+        let template = Template::parse("9{3}", "0123456789").unwrap();
+        let spec = AnswerSpec::serial(&SerialSpec::new(template)).unwrap();
+        let mut matcher = Grammar::compile(&spec, &Vocabulary::bytewise()).unwrap().start();
+        assert!(matcher.forced().unwrap().is_empty(), "a space may come first, or may not");
+        ids(r#" {"legible":"#).into_iter().for_each(|id| matcher.accept(id).unwrap());
+        for id in [u32::from(b'x'), 256, 257, 258, u32::MAX] {
+            let text = r#"{"legible":"#.to_owned();
+            assert_eq!(matcher.accept(id), Err(GrammarError::Refused { token: id, text }));
+        }
+        assert_eq!(matcher.allowed().unwrap().iter().collect::<Vec<_>>(), ids("ft"));
+        matcher.accept(u32::from(b'f')).unwrap();
+        assert_eq!(matcher.forced().unwrap(), ids(r#"alse,"serial":null}"#));
+    }
+}

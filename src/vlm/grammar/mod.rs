@@ -13,6 +13,7 @@
 
 pub mod answer;
 mod budget;
+mod check;
 mod cursor;
 mod form;
 mod mask;

@@ -4,7 +4,8 @@
 //! in range and wrong. So unless a field is `strict`, the grammar admits a sign and one digit more than the range
 //! needs. Whatever is cut off then still has more digits than any value in the range, and a rule sees it.
 
-use super::answer::{AnswerError, wrong};
+use super::answer::AnswerError;
+use super::check::wrong;
 use super::form::Form;
 
 /// The most digits before the decimal point, so that every value is exact in a 64-bit float.
@@ -221,7 +222,7 @@ fn any_digits(count: usize, places: usize) -> String {
 mod tests {
     use super::*;
 
-    fn matcher(pattern: &str) -> impl Fn(&str) -> bool {
+    fn matcher(pattern: &str) -> impl Fn(&str) -> bool + use<> {
         let schema = serde_json::json!({ "pattern": format!("^{pattern}$") });
         let validator = jsonschema::validator_for(&schema).unwrap();
         move |text| validator.is_valid(&serde_json::json!(text))

@@ -12,7 +12,7 @@ use super::number;
 
 /// Characters that no answer holds: controls, invisible and direction marks, private use, everything beyond the
 /// pictographic planes. Both ends belong to the range. A reader cannot see them, so a person cannot review them.
-pub(super) const UNPRINTABLE: [(char, char); 11] = [
+pub(super) const UNPRINTABLE: [(char, char); 12] = [
     ('\u{0}', '\u{1f}'),
     ('\u{7f}', '\u{9f}'),
     ('\u{ad}', '\u{ad}'),
@@ -23,7 +23,8 @@ pub(super) const UNPRINTABLE: [(char, char); 11] = [
     ('\u{2060}', '\u{206f}'),
     ('\u{e000}', '\u{f8ff}'),
     ('\u{feff}', '\u{feff}'),
-    ('\u{fff0}', '\u{10ffff}'),
+    ('\u{fff0}', '\u{ffff}'),
+    ('\u{e0000}', '\u{10ffff}'),
 ];
 
 /// The expression for `form`, every value in its one spelling.

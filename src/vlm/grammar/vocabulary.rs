@@ -133,10 +133,13 @@ fn one_id_per_text(
     words
 }
 
+/// Text to ids, without the prefix space.
+type Tokenize = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
+
 /// What the automaton asks about tokens.
 struct Words {
     trie: TokTrie,
-    tokenize: Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>,
+    tokenize: Tokenize,
     stop: Vec<u32>,
 }
 

@@ -22,8 +22,8 @@ pub fn decided(job_id: u64) -> Stamp {
 
 /// A record of `station`. Every third fails with a defect, every fourth cannot be read.
 pub fn inspection(station: &str, job_id: u64) -> Inspection {
-    let serial = (job_id % 4 != 0).then(|| format!("A7K2{job_id:04}"));
-    let defect = job_id % 3 == 0;
+    let serial = (!job_id.is_multiple_of(4)).then(|| format!("A7K2{job_id:04}"));
+    let defect = job_id.is_multiple_of(3);
     let mut findings = vec![finding(Seen::Serial { value: serial.clone() })];
     let mut verdict = Verdict { outcome: Outcome::Pass, reasons: Vec::new() };
     if serial.is_none() {
