@@ -1,4 +1,4 @@
-"""Trains the built-in model: `train.py tower`, then `decoder`, then `joint`, then `export`."""
+"""Trains the built-in model: `train.py tower`, then `decoder`, perhaps `joint`, then `export`."""
 
 from __future__ import annotations
 

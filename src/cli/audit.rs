@@ -18,6 +18,9 @@ Examples:
   inspectd audit show 0193a1b2 --json
   inspectd audit export --format csv --out shift.csv";
 
+/// Records that `list` shows when nothing is selected.
+const LIST_LAST: u32 = 20;
+
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
@@ -31,7 +34,7 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// List records as a table, oldest first.
+    /// List the newest 20 records as a table, or those selected, oldest first.
     List(Selection),
     /// Show one record.
     Show {
@@ -119,7 +122,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match &arguments.command {
         Command::List(selection) => {
-            store::report::list(&reader, &selection.filter(), &mut out)?;
+            let mut filter = selection.filter();
+            let all = Filter::default();
+            if filter == all {
+                // A log of a year is no table for a terminal.
+                filter.last = Some(LIST_LAST);
+            }
+            store::report::list(&reader, &filter, &mut out)?;
         }
         Command::Show { record, json } => {
             store::report::show(&reader, record, *json, evidence_dir.as_deref(), &mut out)?;

@@ -43,7 +43,8 @@ pub struct Arguments {
 
 /// Makes footage, runs the daemon on it, and compares.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    telemetry::start("warn", telemetry::Format::Auto);
+    // The demo's broker tells of every connection that ends as an error.
+    telemetry::start("warn,rumqttd=off", telemetry::Format::Auto);
     let footage = footage(arguments)?;
     let broker = DemoBroker::start().map_err(|error| Exit::Failed.because(error))?;
     let dir = run_dir(&arguments.dir)?;
@@ -65,17 +66,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     verify(arguments.parts.map(u64::from), &summary, records.len() as u64)
 }
 
-/// The built-in station and model, without files of its own: what `evaluate` asks by default.
-pub(super) fn embedded(model: Option<&Path>) -> anyhow::Result<config::Loaded> {
-    let dir = std::env::temp_dir().join(format!("inspectd-builtin-{}", std::process::id()));
-    fs::create_dir_all(&dir)?;
-    let loaded = write_config(&dir, &dir.join("none.mkv"), 1, false)
-        .and_then(|file| super::run::load(&super::ConfigFile { path: file }));
-    let mut loaded = loaded?;
+/// The files of the built-in model and station, removed with this value.
+pub(super) struct BuiltinSite(PathBuf);
+
+impl Drop for BuiltinSite {
+    fn drop(&mut self) {
+        // What cannot be removed from the temporary folder, the system removes some day.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The built-in station with its model, or with `model`: what `evaluate` asks by default.
+pub(super) fn embedded(model: Option<&Path>) -> anyhow::Result<(config::Loaded, BuiltinSite)> {
+    let name = format!("inspectd-builtin-{}", uuid::Uuid::now_v7());
+    let site = BuiltinSite(std::env::temp_dir().join(name));
+    fs::create_dir_all(&site.0)?;
+    let file = write_config(&site.0, &site.0.join("none.mkv"), 1, false)?;
+    let mut loaded = super::run::load(&super::ConfigFile { path: file })?;
     if let Some(model) = model {
         loaded.settings.model.path = model.to_owned();
     }
-    Ok(loaded)
+    Ok((loaded, site))
 }
 
 fn footage(arguments: &Arguments) -> anyhow::Result<PathBuf> {

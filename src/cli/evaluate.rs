@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use super::demo::BuiltinSite;
 use super::{Exit, simulate};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
@@ -47,7 +48,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     telemetry::start("warn", telemetry::Format::Auto);
     let truths = evaluate::read_set(&arguments.set).map_err(|error| Exit::Usage.because(error))?;
-    let loaded = load(arguments)?;
+    let (loaded, _site) = load(arguments)?;
     let station = match &arguments.station {
         Some(name) => super::inspect::pick(&loaded.stations, name)?,
         None => &loaded.stations[0],
@@ -76,10 +77,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     write(arguments, &report, &misses)
 }
 
-fn load(arguments: &Arguments) -> anyhow::Result<config::Loaded> {
+/// The configuration, and the built-in site's files if it is that one.
+fn load(arguments: &Arguments) -> anyhow::Result<(config::Loaded, Option<BuiltinSite>)> {
     match &arguments.config {
-        Some(path) => super::run::load(&super::ConfigFile { path: path.clone() }),
-        None => super::demo::embedded(arguments.model.as_deref()),
+        Some(path) => Ok((super::run::load(&super::ConfigFile { path: path.clone() })?, None)),
+        None => {
+            let (loaded, site) = super::demo::embedded(arguments.model.as_deref())?;
+            Ok((loaded, Some(site)))
+        }
     }
 }
 

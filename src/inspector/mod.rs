@@ -202,7 +202,9 @@ impl Look {
 fn read(question: &Question, answer: &Answer) -> Result<Vec<Finding>, finding::OffSchema> {
     let confidence = |path: &str| {
         let field = answer.fields.iter().find(|field| field.path == path);
-        field.map_or(0.0, |field| field.probability)
+        let told = field.map(|field| field.probability);
+        // What is no probability counts as none: it must neither pass nor spoil the record.
+        told.filter(|share| (0.0..=1.0).contains(share)).unwrap_or(0.0)
     };
     let region = question.regions.join("+");
     finding::read(&question.name, &region, &question.task.expected(), &answer.text, confidence)

@@ -12,7 +12,7 @@ use inspectd::simulate::{Mix, SetOptions, write_set};
 use inspectd::store::{Filter, Reader, Record};
 use inspectd::verdict::Outcome;
 
-use crate::support::mosquitto::{DEADLINE, Mosquitto, Subscriber};
+use crate::support::mosquitto::{DEADLINE, Gate, Mosquitto, Subscriber};
 use crate::support::rtsp::RtspServer;
 use crate::support::station::Site;
 
@@ -125,15 +125,21 @@ fn picture_site(count: u64, broker: Option<u16>) -> (Site, Vec<Truth>) {
 #[test]
 fn a_broker_that_dies_in_the_middle_loses_nothing() {
     let mut broker = Mosquitto::start();
-    let (site, truths) = picture_site(50, Some(broker.port()));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    // The gate stays shut until the subscriber is back: a broker without memory acknowledges what
+    // it can hand to nobody, and no publisher can prevent that.
+    let gate = runtime.block_on(Gate::start(broker.port()));
+    let (site, truths) = picture_site(50, Some(gate.port()));
     let subscriber = runtime.block_on(Subscriber::start(broker.port()));
     let mut daemon = Daemon::start(&site, &["--parts", "50"]);
     runtime.block_on(subscriber.wait("some results", |seen| seen.under("result").len() >= 10));
+    gate.shut();
     broker.kill();
     // Dead while at least as many parts are decided as make a real gap.
     wait_for_records(&site, 35);
     broker.restart();
+    runtime.block_on(subscriber.wait("the new subscription", |seen| seen.subscribed >= 2));
+    gate.open();
     assert_eq!(daemon.end(), Some(0));
     let distinct = |results: Vec<serde_json::Value>| {
         results.iter().map(ToString::to_string).collect::<BTreeSet<_>>().len()
