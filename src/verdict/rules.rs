@@ -54,6 +54,16 @@ pub struct FieldRule {
     pub pass: Vec<Value>,
     /// The values that fail; anything else goes to review.
     pub fail: Vec<Value>,
+    /// The least and the greatest number that can be, if it is a number: a reading outside was
+    /// misread, and goes to review.
+    pub range: Option<(f64, f64)>,
+}
+
+impl FieldRule {
+    fn is_out_of_range(&self, value: &Value) -> bool {
+        let inside = |(least, most)| value.as_f64().is_some_and(|n| n >= least && n <= most);
+        self.range.is_some_and(|range| !inside(range))
+    }
 }
 
 /// Judges all findings about one part.
@@ -117,6 +127,9 @@ fn judge_field(
     let Some(rule) = rules.fields.iter().find(|rule| rule.name == name) else { return };
     if value.is_null() {
         doubtful.push(Reason::new("field_unreadable", format!("\"{name}\" could not be told.")));
+    } else if rule.is_out_of_range(value) {
+        let text = format!("\"{name}\" is {value}, which cannot be.");
+        doubtful.push(Reason::new("field_out_of_range", text));
     } else if rule.fail.contains(value) {
         bad.push(Reason::new("field", format!("\"{name}\" is {value}.")));
     } else if !rule.pass.is_empty() && !rule.pass.contains(value) {
@@ -189,5 +202,32 @@ fn judge_missing(findings: &[Finding], rules: &Rules, doubtful: &mut Vec<Reason>
     }
     if findings.is_empty() {
         doubtful.push(Reason::new("nothing_found", "No question was answered."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(value: Value) -> Finding {
+        let seen = Seen::Field { name: "holes".into(), value };
+        Finding { question: "q".into(), region: "r".into(), seen, confidence: 0.9 }
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_never_passes() {
+        let rule = FieldRule {
+            name: "holes".into(),
+            pass: vec![],
+            fail: vec![Value::from(99)],
+            range: Some((0.0, 8.0)),
+        };
+        let rules = Rules { fields: vec![rule], ..Rules::default() };
+        let outcome = |value| judge(&[field(value)], &rules).outcome;
+        assert_eq!(outcome(Value::from(8)), Outcome::Pass);
+        assert_eq!(outcome(Value::from(9)), Outcome::Review);
+        assert_eq!(outcome(Value::from(-1)), Outcome::Review);
+        assert_eq!(outcome(Value::from("8")), Outcome::Review);
+        assert_eq!(outcome(Value::Null), Outcome::Review);
     }
 }

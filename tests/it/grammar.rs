@@ -670,7 +670,10 @@ fn the_engine_answers_in_form_whatever_its_weights() {
             let value: Value = serde_json::from_str(&first.text).unwrap();
             assert!(jsonschema::draft202012::is_valid(&spec.schema(), &value), "{}", first.text);
             assert_eq!(first.text, second.text, "the same question again, from the reused prefix");
-            assert!(second.tokens.reused >= second.tokens.image, "up to the seam behind the picture");
+            assert!(
+                second.tokens.reused >= second.tokens.image,
+                "up to the seam behind the picture"
+            );
             assert!(first.tokens.image > 0 && first.tokens.generated < spec.budget_tokens());
         }
     }

@@ -210,16 +210,27 @@ fn read_fields(table: &mut Reader<'_>, asked: &[Asked]) -> Vec<FieldRule> {
                 let title = format!("two rules are about \"{}\"", field.name);
                 rule.error(rule.span(), title, "put them together");
             }
-            rules.push(FieldRule { name: field.name.to_owned(), pass, fail });
+            let (name, range) = (field.name.to_owned(), range(field.kind));
+            rules.push(FieldRule { name, pass, fail, range });
         }
         rule.finish();
     }
     for field in known.iter().filter(|field| !field.is_optional) {
         if rules.iter().all(|rule| rule.name != field.name) {
-            rules.push(FieldRule { name: field.name.to_owned(), pass: vec![], fail: vec![] });
+            let (name, range) = (field.name.to_owned(), range(field.kind));
+            rules.push(FieldRule { name, pass: vec![], fail: vec![], range });
         }
     }
     rules
+}
+
+/// The least and the greatest number of a field that is one.
+fn range(kind: &FieldKind) -> Option<(f64, f64)> {
+    match kind {
+        FieldKind::Integer(spec) => Some((spec.min as f64, spec.max as f64)),
+        FieldKind::Decimal(spec) => Some((spec.min, spec.max)),
+        _ => None,
+    }
 }
 
 fn find_field<'f, 'q>(

@@ -73,7 +73,13 @@ fn serve(
         let mounts = server.mount_points().expect("a new server has mount points");
         mounts.add_factory("/line", factory);
         let source = server.attach(Some(context)).expect("the port is free");
-        said.send(server.bound_port() as u16).expect("the test waits for the port");
+        // Told from inside the running loop: one that is asked to quit before it runs never does.
+        let bound = server.bound_port() as u16;
+        let tell = move || {
+            said.send(bound).expect("the test waits for the port");
+            glib::ControlFlow::Break
+        };
+        glib::idle_source_new(None, glib::Priority::DEFAULT, tell).attach(Some(context));
         main_loop.run();
         // By the context: removing it by its number would look in the main thread's context.
         if let Some(source) = context.find_source_by_id(&source) {
