@@ -133,7 +133,12 @@ fn run(camera: &str, options: &Options, slot: &Arc<Slot>, is_live: &Arc<AtomicBo
     if playing.0.set_state(gst::State::Playing).is_err() {
         return End::Failed(start_failure(&bus));
     }
-    watch(&playing.0, &bus, options, slot)
+    let end = watch(&playing.0, &bus, options, slot);
+    if let End::Failed(reason) = &end {
+        // Closing a pipeline can take as long as a dead camera is silent: the loss is told first.
+        slot.lose(reason.clone());
+    }
+    end
 }
 
 fn is_live_now(is_live: &AtomicBool) -> bool {
