@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -90,16 +91,33 @@ fn is_live(source: &Source) -> bool {
     }
 }
 
-/// A pipeline that is in NULL when it is dropped, whatever happens.
+/// How long a pipeline may take to close before it is left behind.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// A pipeline that is closed when it is dropped, whatever happens.
+///
+/// Closing is done by a thread of its own: GStreamer 1.22 was seen to lock itself up for ever while
+/// an RTSP source whose server has gone is set to NULL (its jitter buffer and its task wait for each
+/// other). Such a pipeline is left behind, with its memory, so that the camera can be opened anew.
 struct Playing(gst::Pipeline);
 
 impl Drop for Playing {
     fn drop(&mut self) {
-        if let Err(error) = self.0.set_state(gst::State::Null) {
-            tracing::warn!(%error, "a pipeline does not close");
-        }
-        if let Some(bus) = self.0.bus() {
-            bus.set_flushing(true);
+        let pipeline = self.0.clone();
+        let (done, closed) = mpsc::channel();
+        let close = move || {
+            if let Err(error) = pipeline.set_state(gst::State::Null) {
+                tracing::warn!(%error, "a pipeline does not close");
+            }
+            if let Some(bus) = pipeline.bus() {
+                bus.set_flushing(true);
+            }
+            // Nobody listens any more if it took too long.
+            let _ = done.send(());
+        };
+        let closing = std::thread::Builder::new().name("camera closing".to_owned()).spawn(close);
+        if closing.is_err() || closed.recv_timeout(CLOSE_LIMIT).is_err() {
+            tracing::error!("a pipeline did not close in time and is left behind");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One thread a station pulls frames and decides what is to be looked at; one thread owns the model
 //! and looks; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
-//! decides about a part, by looking or by missing it, hands the record to the [`Recorder`], so that
+//! decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
 //! every trigger ends as exactly one committed record.
 
 mod error;

@@ -1,7 +1,7 @@
 //! Delivery: takes what waits in the outbox to an MQTT broker, and marks it sent when the broker
 //! has said that it has it.
 //!
-//! [`message`] makes the bytes, [`topics`] says where to, [`session`] drains the outbox over a
+//! [`message`] makes the bytes, [`topics`] says where to, `session` drains the outbox over a
 //! [`transport`], of which [`rumqtt`] is the one in use. The inspection never waits for any of it:
 //! it commits, and calls [`PublisherHandle::wake`].
 

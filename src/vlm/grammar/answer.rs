@@ -1,7 +1,7 @@
 //! What a question's answer may be: named, typed, bounded values, each of which the model may decline to give.
 //!
 //! A declined value is written down as such (`null`, `"unclear"`, `"legible":false`), so that "I cannot see it" never
-//! has to be guessed from a low number. The three presets and the free form share one description, [`Form`], from
+//! has to be guessed from a low number. The three presets and the free form share one description, `Form`, from
 //! which the grammar, the JSON Schema and the size bound are all derived.
 
 use serde_json::Value;
