@@ -141,8 +141,14 @@ impl<D: Dial> Session<D> {
     async fn converse(&mut self) -> End {
         let mut link = Link::new(self.dial.dial(&self.dial_options));
         let wake = Arc::clone(&self.steering.wake);
+        let mut stopping = false;
         loop {
             let stop_at = *self.steering.stop.borrow();
+            // What was committed before the stop belongs to it, and an event may have come in before
+            // the wake-up that tells of it.
+            if stop_at.is_some() && !stopping {
+                (stopping, link.look) = (true, true);
+            }
             let too_late = stop_at.is_some_and(|deadline| deadline <= Instant::now());
             if link.connected {
                 if let Err(why) = self.pump(&mut link).await {
