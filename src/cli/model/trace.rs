@@ -1,35 +1,15 @@
-//! `inspectd model`: look into a model.
+//! `inspectd model trace`: the tensors of one prompt, to compare with the publisher's own code.
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::ValueEnum;
 
-use super::Exit;
+use crate::cli::Exit;
 use crate::vlm;
 use crate::vlm::trace::{TraceOptions, TracePrompt};
 
-pub const EXAMPLES: &str = "\
-Examples:
-  inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
-  inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors";
-
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Write the tensors of one prompt, to compare with the publisher's own code.
-    ///
-    /// The file holds input_ids (picture k as -k), pixel_values, image_embeds, logits_last,
-    /// steps_logits and greedy, computed in f32.
-    Trace(Trace),
-}
-
-#[derive(clap::Args, Debug)]
-struct Trace {
     /// The model's folder, as published.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -67,8 +47,7 @@ enum LongContext {
 }
 
 /// Runs the subcommand.
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Command::Trace(trace) = &arguments.command;
+pub fn run(trace: &Arguments) -> anyhow::Result<()> {
     let prompt = match (&trace.prompt_file, &trace.ids_file) {
         (_, Some(path)) => TracePrompt::IdsFile(path.clone()),
         (Some(path), None) => TracePrompt::PromptFile(path.clone()),
