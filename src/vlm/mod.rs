@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
 //! | [`weights`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`quant`] | products with quantised weights |
 //! | [`tokenizer`], [`encoded`] | text to ids and back; where the pictures stand among them |
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
 //! | [`vision`] | a tile to 576 patch features |
@@ -36,6 +37,7 @@ mod picture_memory;
 pub mod pixels;
 pub mod projector;
 pub mod prompt;
+pub mod quant;
 pub mod resize;
 pub mod rope;
 pub mod sampler;

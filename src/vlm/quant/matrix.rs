@@ -1,0 +1,174 @@
+//! The weight of a layer in a block format: products with it, and rows of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::quantized::QTensor;
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
+
+use super::format::{Format, Unpacked};
+use super::product::product;
+
+/// Bytes that somebody holds: a part of a mapped file, or memory. Cloning copies nothing.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A weight of shape (out, inputs), each row in whole blocks of one format.
+#[derive(Clone)]
+pub struct Matrix {
+    format: Format,
+    out: usize,
+    inputs: usize,
+    bytes: Bytes,
+}
+
+impl Matrix {
+    /// The weight (out, inputs) that `bytes` hold; they are used where they lie.
+    ///
+    /// # Errors
+    /// If a row is not whole blocks, or the bytes are not as many as the shape needs.
+    pub fn new(format: Format, out: usize, inputs: usize, bytes: Bytes) -> Result<Matrix> {
+        let Some(row_bytes) = format.row_bytes(inputs).filter(|_| inputs > 0) else {
+            bail!(
+                "rows of {inputs} numbers are not whole blocks of {} ({})",
+                format.block_len(),
+                format.name()
+            );
+        };
+        let found = (*bytes).as_ref().len();
+        if out.checked_mul(row_bytes) != Some(found) {
+            bail!("{out} rows of {row_bytes} bytes ({}) are not {found} bytes", format.name());
+        }
+        Ok(Matrix { format, out, inputs, bytes })
+    }
+
+    /// Quantises `weight`, (out, inputs), in memory.
+    ///
+    /// # Errors
+    /// If a row is not whole blocks of `format`.
+    pub fn quantise(weight: &Tensor, format: Format) -> Result<Matrix> {
+        let (out, inputs) = weight.dims2()?;
+        let stored = QTensor::quantize(weight, format.ggml())?;
+        Matrix::new(format, out, inputs, Arc::new(stored.data()?.into_owned()))
+    }
+
+    /// How it is stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// (out, inputs)
+    pub fn shape(&self) -> (usize, usize) {
+        (self.out, self.inputs)
+    }
+
+    /// `x`: (rows, inputs), f32 on the processor. Returns (rows, out), `x` times the transpose.
+    ///
+    /// # Errors
+    /// If `x` has another shape or type.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.contiguous()?.apply_op1_no_bwd(self)
+    }
+
+    /// The rows numbered `ids` as f32: (ids, inputs).
+    ///
+    /// # Errors
+    /// If there is no such row.
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
+        let bytes = (*self.bytes).as_ref();
+        let row_bytes = bytes.len() / self.out;
+        let mut unpacked = Unpacked::new(self.inputs);
+        let mut numbers = vec![0f32; ids.len() * self.inputs];
+        for (id, row) in ids.iter().zip(numbers.chunks_exact_mut(self.inputs)) {
+            let at = *id as usize;
+            if at >= self.out {
+                bail!("row {id} of a weight with {} rows", self.out);
+            }
+            unpacked.fill(self.format, &bytes[at * row_bytes..(at + 1) * row_bytes]);
+            unpacked.numbers(self.format, row);
+        }
+        Tensor::from_vec(numbers, (ids.len(), self.inputs), &Device::Cpu)
+    }
+
+    /// All of it as f32: (out, inputs).
+    pub fn dequantise(&self) -> Result<Tensor> {
+        let all: Vec<u32> = (0..self.out as u32).collect();
+        self.rows(&all)
+    }
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix({}, {} x {})", self.format.name(), self.out, self.inputs)
+    }
+}
+
+impl CustomOp1 for Matrix {
+    fn name(&self) -> &'static str {
+        "quantised product"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, inputs) = layout.shape().dims2()?;
+        let CpuStorage::F32(x) = storage else {
+            bail!("a quantised product needs {:?}", DType::F32)
+        };
+        let Some((from, to)) = layout.contiguous_offsets().filter(|_| inputs == self.inputs) else {
+            bail!("({rows}, {inputs}) does not fit a weight of {} inputs", self.inputs)
+        };
+        let mut y = vec![0f32; rows * self.out];
+        product(self.format, (*self.bytes).as_ref(), inputs, &x[from..to], &mut y);
+        Ok((CpuStorage::F32(y), (rows, self.out).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vlm::quant::FORMATS;
+
+    fn numbers(rows: usize, columns: usize, seed: usize) -> Tensor {
+        let wave = |i: usize| ((i + seed) as f32 * 0.731).sin() * (1.0 + (i % 37) as f32 * 0.1);
+        let all: Vec<f32> = (0..rows * columns).map(wave).collect();
+        Tensor::from_vec(all, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_product_is_that_of_the_numbers_within_the_activations_step() {
+        for format in FORMATS {
+            let matrix = Matrix::quantise(&numbers(37, 512, 1), format).unwrap();
+            let x = numbers(5, 512, 2);
+            let exact = x.matmul(&matrix.dequantise().unwrap().t().unwrap()).unwrap();
+            let seen = matrix.forward(&x).unwrap();
+            assert_eq!(seen.dims(), [5, 37]);
+            let scale = exact.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            let off = (exact - seen).unwrap().abs().unwrap().max_all().unwrap();
+            let off = off.to_scalar::<f32>().unwrap();
+            assert!(off < 0.01 * scale, "{format:?}: {off} of {scale}");
+        }
+    }
+
+    #[test]
+    fn a_view_of_activations_serves_as_well_as_a_copy() {
+        let matrix = Matrix::quantise(&numbers(3, 64, 1), Format::Q8_0).unwrap();
+        let wide = numbers(4, 128, 5);
+        let view = wide.narrow(1, 32, 64).unwrap();
+        let (a, b) =
+            (matrix.forward(&view).unwrap(), matrix.forward(&view.copy().unwrap()).unwrap());
+        assert_eq!(a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap());
+        let tail = wide.narrow(0, 1, 2).unwrap().narrow(1, 0, 64).unwrap();
+        assert_eq!(matrix.forward(&tail).unwrap().dims(), [2, 3]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let bytes = |n: usize| -> Bytes { Arc::new(vec![0u8; n]) };
+        assert!(Matrix::new(Format::Q4K, 2, 128, bytes(144)).is_err(), "half a block a row");
+        assert!(Matrix::new(Format::Q8_0, 2, 32, bytes(67)).is_err(), "a byte is missing");
+        assert!(Matrix::new(Format::Q8_0, usize::MAX, 32, bytes(34)).is_err(), "overflow");
+        let matrix = Matrix::new(Format::Q8_0, 2, 32, bytes(68)).unwrap();
+        assert!(matrix.forward(&numbers(1, 64, 0)).is_err());
+        assert!(matrix.forward(&numbers(1, 32, 0).to_dtype(DType::F16).unwrap()).is_err());
+        assert!(matrix.rows(&[2]).is_err());
+        assert_eq!(matrix.rows(&[1, 0, 1]).unwrap().dims(), [3, 32]);
+    }
+}
