@@ -9,21 +9,31 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::{rms_norm, rms_norm_slow, softmax_last_dim};
 
+use super::attend::attend_one;
 use super::config::{DecoderConfig, ModelConfig};
 use super::error::{EngineError, LoadError};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, Loader};
+use super::quant::Matrix;
 use super::rope::{Regime, Rope, RopeTables};
 
 /// The decoder's weights.
 pub struct Decoder {
-    /// (vocab, hidden)
-    embedding: Tensor,
+    embedding: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
     head: Linear,
     rope: Rope,
     config: DecoderConfig,
+    dtype: DType,
+    device: Device,
+}
+
+/// The vectors of the vocabulary: (vocab, hidden).
+enum Embedding {
+    Dense(Tensor),
+    /// Rows become numbers as they are asked for.
+    Quantised(Matrix),
 }
 
 struct RmsNorm {
@@ -63,12 +73,18 @@ impl Decoder {
         model: &ModelConfig,
     ) -> std::result::Result<Decoder, LoadError> {
         let config = model.decoder.clone();
-        let embedding =
-            loader.tensor("model.embed_tokens.weight", &[config.vocab, config.hidden])?;
-        let head = if config.tied {
-            Linear::Dense { weight: embedding.clone(), bias: None } // shares the storage
-        } else {
-            loader.linear("lm_head", config.vocab, config.hidden)?
+        let tokens = loader.linear("model.embed_tokens", config.vocab, config.hidden)?;
+        let (embedding, tied) = match tokens {
+            Linear::Dense { weight, .. } => {
+                (Embedding::Dense(weight.clone()), Linear::Dense { weight, bias: None })
+            }
+            Linear::Quantised { weight, .. } => {
+                (Embedding::Quantised(weight.clone()), Linear::Quantised { weight, bias: None })
+            }
+        }; // the copies share the storage
+        let head = match config.tied {
+            true => tied,
+            false => loader.linear("lm_head", config.vocab, config.hidden)?,
         };
         let layers = (0..config.layers).map(|number| Layer::load(loader, &config, number));
         Ok(Decoder {
@@ -78,14 +94,21 @@ impl Decoder {
             head,
             rope: Rope::new(&model.rope),
             config,
+            dtype: loader.dtype,
+            device: loader.device.clone(),
         })
     }
 
     /// The embeddings of text ids, each below the vocabulary's size (the tensor library refuses
     /// others). Returns (ids, hidden).
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        let ids = Tensor::from_slice(ids, ids.len(), self.device())?; // (ids)
-        self.embedding.index_select(&ids, 0)
+        match &self.embedding {
+            Embedding::Dense(vectors) => {
+                let ids = Tensor::from_slice(ids, ids.len(), &self.device)?; // (ids)
+                vectors.index_select(&ids, 0)
+            }
+            Embedding::Quantised(vectors) => vectors.rows(ids),
+        }
     }
 
     /// Computes `embeddings`, (rows, hidden), as the positions that follow those in `cache`, and
@@ -139,12 +162,13 @@ impl Decoder {
         &self.config
     }
 
-    fn device(&self) -> &Device {
-        self.embedding.device()
+    /// Whether the layers' weights are quantised.
+    pub fn is_quantised(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer.gate_up, Linear::Quantised { .. }))
     }
 
     fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass> {
-        let (dtype, device) = (self.embedding.dtype(), self.device());
+        let (dtype, device) = (self.dtype, &self.device);
         let tables = self.rope.tables(regime, held, rows, dtype, device)?;
         let first_key = self.config.sliding_window.map_or(0, |window| held.saturating_sub(window));
         let mask = if rows > 1 {
@@ -249,6 +273,12 @@ impl Attention {
         // product: nothing is repeated.
         let group = heads / kv_heads;
         let q = (q * (head_dim as f64).powf(-0.5))?.reshape((kv_heads, group * rows, head_dim))?;
+        let halves = keys.dtype() == DType::F16 && q.dtype() == DType::F32;
+        if rows == 1 && halves && keys.device().is_cpu() {
+            let mixed = attend_one(&q, &keys, &values)?; // (kv_heads, group, head_dim)
+            return self.out.forward(&mixed.reshape((1, heads * head_dim))?);
+        }
+        let (keys, values) = (keys.to_dtype(q.dtype())?, values.to_dtype(q.dtype())?);
         let scores = q.matmul(&keys.t()?)?; // (kv_heads, group rows, keys)
         let weights = masked_softmax(&scores, pass.mask.as_ref(), rows)?; // (kv_heads, group rows, keys)
         let mixed = weights.matmul(&values)?; // (kv_heads, group rows, head_dim)

@@ -27,6 +27,9 @@ pub struct EngineOptions {
     /// What it computes in: F32 (default), BF16 or F16. Half precision saves memory and costs
     /// accuracy, and on CPUs speed.
     pub dtype: DType,
+    /// What keys and values are kept in; `None` (default): in `dtype`, but in F16 where the weights
+    /// are quantised, as a full cache in F32 is larger than such weights.
+    pub cache_dtype: Option<DType>,
     /// What happens when a growing text passes the short RoPE factors' length. Default: recompute.
     pub long_context: LongContext,
     /// Most positions a session may hold; `None` (default): as many as the model was made for. A
@@ -44,6 +47,7 @@ impl Default for EngineOptions {
         EngineOptions {
             device: Device::Cpu,
             dtype: DType::F32,
+            cache_dtype: None,
             long_context: LongContext::default(),
             max_context: None,
             prefill_chunk: 512,
@@ -140,6 +144,13 @@ impl Engine {
     /// Most positions a session may hold.
     pub fn context_len(&self) -> usize {
         self.context_len
+    }
+
+    /// What a session keeps keys and values in.
+    pub fn cache_dtype(&self) -> DType {
+        let quantised = self.decoder.is_quantised() && self.options.dtype == DType::F32;
+        let usual = if quantised { DType::F16 } else { self.options.dtype };
+        self.options.cache_dtype.unwrap_or(usual)
     }
 
     /// The tokenizer.
@@ -260,6 +271,9 @@ fn check_options(options: &EngineOptions) -> Result<(), LoadError> {
     let refuse = |option, problem: String| Err(LoadError::Option { option, problem });
     if !matches!(options.dtype, DType::F32 | DType::BF16 | DType::F16) {
         return refuse("dtype", format!("{:?} is none of F32, BF16 and F16", options.dtype));
+    }
+    if !matches!(options.cache_dtype, None | Some(DType::F32 | DType::BF16 | DType::F16)) {
+        return refuse("cache_dtype", "is none of F32, BF16 and F16".to_string());
     }
     if options.prefill_chunk == 0 {
         return refuse("prefill_chunk", "must be at least 1 row".to_string());

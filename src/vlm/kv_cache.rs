@@ -116,7 +116,9 @@ impl KvCache {
     /// The rows count only after [`KvCache::advance`], so a pass that fails half-way leaves the
     /// cache as it was.
     ///
-    /// `keys`, `values`: (kv_heads, rows, head_dim), contiguous. Returns two views (kv_heads, len +
+    /// `keys`, `values`: (kv_heads, rows, head_dim), contiguous, of any type; the cache's own type is
+    /// what is kept and returned, so a row is the same whether it was computed in this pass or
+    /// before. Returns two views (kv_heads, len +
     /// rows - first, head_dim). [`KvCache::reserve`] must have made the room (asserted).
     pub(crate) fn write(
         &self,
@@ -131,8 +133,8 @@ impl KvCache {
         let Some((all_keys, all_values)) = &self.layers[layer].buffers else {
             unreachable!("reserve() has filled the buffers")
         };
-        all_keys.slice_set(keys, 1, self.len)?;
-        all_values.slice_set(values, 1, self.len)?;
+        all_keys.slice_set(&keys.to_dtype(self.dtype)?, 1, self.len)?;
+        all_values.slice_set(&values.to_dtype(self.dtype)?, 1, self.len)?;
         let view = |all: &Tensor| all.narrow(1, first, total - first);
         Ok((view(all_keys)?, view(all_values)?)) // (kv_heads, total - first, head_dim)
     }

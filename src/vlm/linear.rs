@@ -1,9 +1,9 @@
 //! The one seam between full and quantised weights, and the loader that fills it.
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::error::LoadError;
+use super::quant::{Format, Matrix};
 use super::weights::ModelFolder;
 
 /// `y = x W^T + b`, with the weight as the checkpoint stores it: (out, in).
@@ -21,7 +21,7 @@ pub enum Linear {
     /// The weight in blocks of small integers. Input and output are f32.
     Quantised {
         /// (out, in)
-        weight: QMatMul,
+        weight: Matrix,
         /// (out), f32
         bias: Option<Tensor>,
     },
@@ -44,9 +44,9 @@ impl Linear {
     ///
     /// # Errors
     /// If `in` is not a multiple of the format's block (32 for Q8_0, 256 for the K formats).
-    pub fn quantise(self, format: GgmlDType) -> Result<Linear> {
+    pub fn quantise(self, format: Format) -> Result<Linear> {
         let Linear::Dense { weight, bias } = self else { return Ok(self) };
-        let weight = QMatMul::from_qtensor(QTensor::quantize(&weight, format)?)?;
+        let weight = Matrix::quantise(&weight, format)?;
         let bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
         Ok(Linear::Quantised { weight, bias })
     }
@@ -109,7 +109,7 @@ mod tests {
         let x = Tensor::from_vec(numbers(2 * 64), (2, 64), &Device::Cpu)?;
         let dense = Linear::Dense { weight, bias };
         let exact = dense.forward(&x)?; // (2, 5)
-        let close = dense.quantise(GgmlDType::Q8_0)?.forward(&x)?; // (2, 5)
+        let close = dense.quantise(Format::Q8_0)?.forward(&x)?; // (2, 5)
         let worst = (exact - close)?.abs()?.max_all()?.to_scalar::<f32>()?;
         assert!(worst < 0.1, "{worst}"); // 64 products of order 0.5, each off by up to 1/127 of its block's largest
         Ok(())

@@ -12,7 +12,7 @@
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
 //! | [`vision`] | a tile to 576 patch features |
 //! | [`projector`] | patch features to embeddings, with line ends and separator |
-//! | [`rope`], [`kv_cache`], [`decoder`] | embeddings to hidden states and logits |
+//! | [`rope`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
 //! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
@@ -22,6 +22,7 @@
 
 pub mod answer;
 pub mod ask;
+mod attend;
 pub mod config;
 pub mod decoder;
 pub mod digest;

@@ -4,6 +4,8 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
+use half::f16;
+
 use super::activations::Activations;
 use super::kernels::{Kind, Output, Rows, few, many};
 use super::simd::{RowSimd, Simd};
@@ -13,7 +15,7 @@ pub(super) const TILE: usize = 16;
 
 /// NEON; with `DOT`, the 8-bit products too.
 #[derive(Clone, Copy)]
-pub(super) struct Neon<const DOT: bool>;
+pub(in crate::vlm) struct Neon<const DOT: bool>;
 
 /// Adds to each lane four products.
 #[inline(always)]
@@ -73,6 +75,22 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> float32x4_t {
+        // SAFETY: NEON, and the caller's pointer is good for 8 bytes. The conversion is written out
+        // because the library's function for it is not stable.
+        unsafe {
+            let halves = vld1_u16(from.cast());
+            let numbers: float32x4_t;
+            asm!(
+                "fcvtl {numbers:v}.4s, {halves:v}.4h",
+                numbers = lateout(vreg) numbers, halves = in(vreg) halves,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+            numbers
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(value: float32x4_t, to: *mut f32) {
         // SAFETY: NEON, and the caller's pointer.
         unsafe { vst1q_f32(to, value) }
@@ -114,6 +132,12 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
+    unsafe fn sum(value: float32x4_t) -> f32 {
+        // SAFETY: NEON.
+        unsafe { vaddvq_f32(value) }
+    }
+
+    #[inline(always)]
     unsafe fn dot<const OFFSET: u8>(
         sum: int32x4_t,
         levels: *const u8,
@@ -128,12 +152,6 @@ impl<const DOT: bool> Simd for Neon<DOT> {
 }
 
 impl<const DOT: bool> RowSimd for Neon<DOT> {
-    #[inline(always)]
-    unsafe fn sum(value: float32x4_t) -> f32 {
-        // SAFETY: NEON.
-        unsafe { vaddvq_f32(value) }
-    }
-
     #[inline(always)]
     unsafe fn dot32<const OFFSET: u8>(
         sum: float32x4_t,

@@ -17,7 +17,7 @@
 
 mod activations;
 #[cfg(target_arch = "aarch64")]
-mod arm;
+pub(super) mod arm;
 pub mod format;
 mod kernels;
 pub mod matrix;

@@ -6,12 +6,14 @@
 
 use std::array::from_fn;
 
+use half::f16;
+
 /// Vectors of 32-bit lanes, each lane of an integer vector standing for four 8-bit numbers.
 ///
 /// # Safety
 /// An implementation may use instructions that not every processor has; its functions may be called
 /// only where those have been found. Pointers must be good for the bytes that a function says.
-pub(super) trait Simd: Copy {
+pub(in crate::vlm) trait Simd: Copy {
     /// [`Simd::LANES`] sums of products.
     type Int: Copy;
     /// [`Simd::LANES`] numbers.
@@ -26,6 +28,8 @@ pub(super) trait Simd: Copy {
     unsafe fn num(value: f32) -> Self::Num;
     /// Reads LANES numbers.
     unsafe fn load(from: *const f32) -> Self::Num;
+    /// Reads LANES numbers stored as f16.
+    unsafe fn load_half(from: *const f16) -> Self::Num;
     /// Writes LANES numbers.
     unsafe fn store(value: Self::Num, to: *mut f32);
     /// Turns LANES x LANES numbers of 4 bytes: rows `from_stride` apart into rows `to_stride` apart.
@@ -34,6 +38,8 @@ pub(super) trait Simd: Copy {
     /// `a * b + c`
     unsafe fn mul_add(a: Self::Num, b: Self::Num, c: Self::Num) -> Self::Num;
     unsafe fn to_num(value: Self::Int) -> Self::Num;
+    /// The sum of all lanes.
+    unsafe fn sum(value: Self::Num) -> f32;
     /// Adds to each lane the products of its four levels (4 LANES bytes from `levels`), less
     /// `OFFSET`, with the same four `activations`.
     unsafe fn dot<const OFFSET: u8>(
@@ -47,9 +53,7 @@ pub(super) trait Simd: Copy {
 ///
 /// # Safety
 /// As [`Simd`].
-pub(super) trait RowSimd: Simd {
-    /// The sum of all lanes.
-    unsafe fn sum(value: Self::Num) -> f32;
+pub(in crate::vlm) trait RowSimd: Simd {
     /// Adds to `sum` (whose lanes are added up in the end) the products of 32 levels, less
     /// `OFFSET`, with 32 activations: those of the first 16 times `scales[0]`, the others times
     /// `scales[1]`.
@@ -82,7 +86,7 @@ pub(super) unsafe fn turn<const N: usize>(
 
 /// Plain Rust: right everywhere, and what the others are compared with.
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(in crate::vlm) struct Portable;
 
 impl Simd for Portable {
     type Int = [i32; 8];
@@ -104,6 +108,17 @@ impl Simd for Portable {
     unsafe fn load(from: *const f32) -> [f32; 8] {
         // SAFETY: the caller's pointer is good for 8 numbers.
         unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> [f32; 8] {
+        // SAFETY: the caller's pointer is good for 8 numbers.
+        let halves = unsafe { from.cast::<[f16; 8]>().read_unaligned() };
+        let mut numbers = [0.0; 8];
+        for i in 0..8 {
+            numbers[i] = halves[i].to_f32();
+        }
+        numbers
     }
 
     #[inline(always)]
@@ -134,6 +149,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn sum(value: [f32; 8]) -> f32 {
+        value.iter().sum()
+    }
+
+    #[inline(always)]
     unsafe fn dot<const OFFSET: u8>(
         sum: [i32; 8],
         levels: *const u8,
@@ -151,11 +171,6 @@ impl Simd for Portable {
 }
 
 impl RowSimd for Portable {
-    #[inline(always)]
-    unsafe fn sum(value: [f32; 8]) -> f32 {
-        value.iter().sum()
-    }
-
     #[inline(always)]
     unsafe fn dot32<const OFFSET: u8>(
         mut sum: [f32; 8],

@@ -2,13 +2,15 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::activations::Activations;
 use super::kernels::{Kind, Output, Rows, few, many};
 use super::simd::{RowSimd, Simd};
 
 /// AVX2 and FMA: every x86-64 processor since 2013, the small ones since 2021.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2;
+pub(in crate::vlm) struct Avx2;
 
 impl Simd for Avx2 {
     type Int = __m256i;
@@ -32,6 +34,12 @@ impl Simd for Avx2 {
     unsafe fn load(from: *const f32) -> __m256 {
         // SAFETY: AVX2, and the caller's pointer.
         unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> __m256 {
+        // SAFETY: F16C, and the caller's pointer.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 
     #[inline(always)]
@@ -92,6 +100,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn sum(value: __m256) -> f32 {
+        // SAFETY: AVX2.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn dot<const OFFSET: u8>(sum: __m256i, levels: *const u8, activations: i32) -> __m256i {
         // SAFETY: AVX2, and the caller's pointer.
         unsafe {
@@ -102,16 +120,6 @@ impl Simd for Avx2 {
 }
 
 impl RowSimd for Avx2 {
-    #[inline(always)]
-    unsafe fn sum(value: __m256) -> f32 {
-        // SAFETY: AVX2.
-        unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-        }
-    }
-
     #[inline(always)]
     unsafe fn dot32<const OFFSET: u8>(
         sum: __m256,
@@ -155,7 +163,7 @@ pub(super) const AVX512_TILE: usize = 32;
 
 /// AVX-512 with VNNI: four products and their sum in one instruction.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512;
+pub(in crate::vlm) struct Avx512;
 
 impl Simd for Avx512 {
     type Int = __m512i;
@@ -179,6 +187,12 @@ impl Simd for Avx512 {
     unsafe fn load(from: *const f32) -> __m512 {
         // SAFETY: AVX-512, and the caller's pointer.
         unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(from: *const f16) -> __m512 {
+        // SAFETY: AVX-512, and the caller's pointer.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 
     #[inline(always)]
@@ -241,6 +255,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn sum(value: __m512) -> f32 {
+        // SAFETY: AVX-512.
+        unsafe { _mm512_reduce_add_ps(value) }
+    }
+
+    #[inline(always)]
     unsafe fn dot<const OFFSET: u8>(sum: __m512i, levels: *const u8, activations: i32) -> __m512i {
         // SAFETY: AVX-512 VNNI, and the caller's pointer.
         unsafe {
@@ -254,7 +274,7 @@ impl Simd for Avx512 {
 ///
 /// # Safety
 /// AVX2 and FMA must have been found; else as [`few`].
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn few_avx2<K: Kind>(rows: Rows<'_>, x: &Activations, out: Output) {
     // SAFETY: the caller's.
     unsafe { few::<Avx2, K>(rows, x, out) }
@@ -264,7 +284,7 @@ pub(super) unsafe fn few_avx2<K: Kind>(rows: Rows<'_>, x: &Activations, out: Out
 ///
 /// # Safety
 /// As [`few_avx2`].
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn many_avx2<K: Kind>(rows: Rows<'_>, x: &Activations, out: Output) {
     // SAFETY: the caller's.
     unsafe { many::<Avx2, K, 1, 4>(rows, x, out) }
@@ -274,7 +294,7 @@ pub(super) unsafe fn many_avx2<K: Kind>(rows: Rows<'_>, x: &Activations, out: Ou
 ///
 /// # Safety
 /// As [`few_avx512`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn many_avx512<K: Kind>(rows: Rows<'_>, x: &Activations, out: Output) {
     // SAFETY: the caller's.
     unsafe { many::<Avx512, K, 2, 6>(rows, x, out) }
