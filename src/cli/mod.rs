@@ -53,7 +53,7 @@ enum Command {
     /// Read the audit log.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Arguments),
-    /// Look into a model.
+    /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
     /// Print the tab completion for a shell, for instance: inspectd completions bash > /etc/bash_completion.d/inspectd

@@ -79,7 +79,7 @@ pub struct Shown {
 }
 
 impl Engine {
-    /// Loads the model folder `dir`: `config.json`, `tokenizer.json`, the weights, and, where they
+    /// Loads the model `dir`, a folder or a GGUF file made of one: `config.json`, `tokenizer.json`, the weights, and, where they
     /// are present, `preprocessor_config.json` and `generation_config.json`.
     ///
     /// # Errors
@@ -251,7 +251,7 @@ fn load_parts(
 }
 
 /// Reads the JSON files with the numbers. Only `config.json` must be there.
-fn read_config(folder: &mut ModelFolder) -> Result<ModelConfig, LoadError> {
+pub(crate) fn read_config(folder: &mut ModelFolder) -> Result<ModelConfig, LoadError> {
     let map = folder.json("config.json")?;
     let mut config = config::read_model(&folder.path("config.json"), &map)?;
     if let Some(map) = folder.json_if_present("preprocessor_config.json")? {

@@ -1,10 +1,12 @@
 //! The one seam between full and quantised weights, and the loader that fills it.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::error::LoadError;
 use super::quant::{Format, Matrix};
-use super::weights::ModelFolder;
+use super::weights::{ModelFolder, Stored};
 
 /// `y = x W^T + b`, with the weight as the checkpoint stores it: (out, in).
 ///
@@ -18,7 +20,7 @@ pub enum Linear {
         /// (out)
         bias: Option<Tensor>,
     },
-    /// The weight in blocks of small integers. Input and output are f32.
+    /// The weight in blocks of small integers, used where the file is mapped. Computes in f32.
     Quantised {
         /// (out, in)
         weight: Matrix,
@@ -32,7 +34,9 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (y, bias) = match self {
             Linear::Dense { weight, bias } => (x.matmul(&weight.t()?)?, bias), // t() turns strides, copies nothing
-            Linear::Quantised { weight, bias } => (weight.forward(x)?, bias),
+            Linear::Quantised { weight, bias } => {
+                (weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?, bias)
+            }
         }; // (rows, out)
         match bias {
             Some(bias) => y.broadcast_add(bias),
@@ -80,8 +84,7 @@ impl Loader<'_> {
         out: usize,
         inputs: usize,
     ) -> std::result::Result<Linear, LoadError> {
-        let weight = self.tensor(&format!("{name}.weight"), &[out, inputs])?;
-        Ok(Linear::Dense { weight, bias: None })
+        self.layer(name, out, inputs, None)
     }
 
     /// The layer `name`.weight, (out, in), with `name`.bias, (out).
@@ -91,9 +94,26 @@ impl Loader<'_> {
         out: usize,
         inputs: usize,
     ) -> std::result::Result<Linear, LoadError> {
-        let weight = self.tensor(&format!("{name}.weight"), &[out, inputs])?;
-        let bias = Some(self.tensor(&format!("{name}.bias"), &[out])?);
-        Ok(Linear::Dense { weight, bias })
+        let bias = self.tensor(&format!("{name}.bias"), &[out])?;
+        self.layer(name, out, inputs, Some(bias))
+    }
+
+    /// A weight that is stored in blocks stays where it is mapped; another becomes `dtype`.
+    fn layer(
+        &self,
+        name: &str,
+        out: usize,
+        inputs: usize,
+        bias: Option<Tensor>,
+    ) -> std::result::Result<Linear, LoadError> {
+        let name = format!("{name}.weight");
+        match self.folder.stored(&name, &[out, inputs])? {
+            Stored::Quantised { format, bytes } if self.device.is_cpu() => {
+                let weight = Matrix::new(format, out, inputs, Arc::new(bytes))?;
+                Ok(Linear::Quantised { weight, bias })
+            }
+            _ => Ok(Linear::Dense { weight: self.tensor(&name, &[out, inputs])?, bias }),
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! | file | what |
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
-//! | [`weights`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`quantize`] | a published folder to one GGUF file |
 //! | [`quant`] | products with quantised weights |
 //! | [`tokenizer`], [`encoded`] | text to ids and back; where the pictures stand among them |
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
@@ -29,6 +30,7 @@ pub mod digest;
 pub mod encoded;
 pub mod engine;
 pub mod error;
+pub mod gguf;
 pub mod grammar;
 mod json_fields;
 pub mod kv_cache;
@@ -39,8 +41,10 @@ pub mod pixels;
 pub mod projector;
 pub mod prompt;
 pub mod quant;
+pub mod quantize;
 pub mod resize;
 pub mod rope;
+mod safetensors;
 pub mod sampler;
 pub mod session;
 pub mod tokenizer;

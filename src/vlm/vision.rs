@@ -74,6 +74,30 @@ impl Tower {
 
     /// `view`: (3, 336, 336), normalised. Returns (576, width), row-major over the 24 x 24 grid.
     pub fn forward(&self, view: &Tensor) -> Result<Tensor> {
+        let mut x = self.enter(view)?; // (577, width)
+        for layer in &self.layers {
+            x = layer.forward(&x)?; // (577, width)
+        }
+        x.narrow(0, 1, PATCHES) // (576, width)
+    }
+
+    /// The same without a tower in memory: each layer is loaded, passed and let go.
+    pub(crate) fn pass_layer_by_layer(
+        loader: &Loader<'_>,
+        config: &VisionConfig,
+        view: &Tensor,
+    ) -> std::result::Result<Tensor, LoadError> {
+        let entrance = Tower::load(loader, &VisionConfig { used_layers: 0, ..config.clone() })?;
+        let mut x = entrance.enter(view)?; // (577, width)
+        for number in 0..config.used_layers {
+            x = Layer::load(loader, config, number)?.forward(&x)?; // (577, width)
+            loader.folder.release();
+        }
+        Ok(x.narrow(0, 1, PATCHES)?) // (576, width)
+    }
+
+    /// Patches with class token and positions, after the first norm: (577, width).
+    fn enter(&self, view: &Tensor) -> Result<Tensor> {
         assert_eq!(view.elem_count(), TILE_LEN, "a view is one tile");
         let rows = view
             .reshape((3, GRID, PATCH, GRID, PATCH))?
@@ -81,11 +105,7 @@ impl Tower {
             .reshape((PATCHES, 3 * PATCH * PATCH))?; // (576, 588)
         let patches = self.patches.forward(&rows)?; // (576, width)
         let x = Tensor::cat(&[&self.class, &patches], 0)?; // (577, width)
-        let mut x = self.pre_norm.forward(&(x + &self.positions)?)?; // (577, width)
-        for layer in &self.layers {
-            x = layer.forward(&x)?; // (577, width)
-        }
-        x.narrow(0, 1, PATCHES) // (576, width)
+        self.pre_norm.forward(&(x + &self.positions)?)
     }
 }
 

@@ -1,124 +1,128 @@
-//! A model folder on disk: its small JSON files, its memory-mapped weights, and the digest of all
-//! of them.
+//! A model on disk: its small JSON files, its memory-mapped weights, and the digest of all of them.
 //!
-//! Tensors keep their published names letter for letter, so there is no table of renames. The
-//! safetensors header is read here, because a refusal must name the tensor, and a header that lies
-//! about sizes must not make us allocate.
+//! It is a folder as the publisher lays it out (JSON files and safetensors), or one GGUF file that
+//! this program made of such a folder. Callers ask both by the same names: the folder's file names
+//! and the published names of the tensors.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::ErrorKind;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::error::LoadError;
+use super::gguf::{GgufModel, Kind};
 use super::json_fields::parse_object;
+use super::quant::Format;
+use super::safetensors::Shard;
 
 /// The weights in one file.
 const SINGLE: &str = "model.safetensors";
 /// The list of tensors and files where there are several.
 const INDEX: &str = "model.safetensors.index.json";
-/// Largest header accepted, as in the safetensors format's own reader.
-const MAX_HEADER: usize = 100_000_000;
 /// Largest JSON file accepted. The published tokenizer has 1.8 MB.
 const MAX_JSON: u64 = 256 * 1024 * 1024;
 
-/// A model folder whose weights are mapped into memory and whose headers have been checked.
+/// A model whose weights are mapped into memory and whose headers have been checked.
 pub struct ModelFolder {
-    dir: PathBuf,
+    /// The folder, or the GGUF file.
+    path: PathBuf,
+    store: Store,
+    /// Small files that were read, with their digests.
+    read: Vec<(String, Digest)>,
+}
+
+enum Store {
+    Folder(Shards),
+    Gguf(GgufModel),
+}
+
+/// The safetensors files of a folder.
+struct Shards {
     /// The file that lists the tensors: the index, or the only weights file.
     listing: &'static str,
     shards: Vec<Shard>,
     /// Tensor name -> shard. With an index file only what the index lists.
     places: HashMap<String, usize>,
-    /// Small files that were read, with their digests.
-    read: Vec<(String, Digest)>,
 }
 
-/// One mapped safetensors file.
-struct Shard {
-    name: String,
-    path: PathBuf,
-    bytes: Mmap,
-    /// Where the tensors' bytes begin.
-    data_start: usize,
-    tensors: HashMap<String, TensorEntry>,
+/// Bytes of a mapped file. Cheap to clone; the file stays mapped as long as one of them lives.
+#[derive(Clone)]
+pub struct MappedBytes {
+    map: Arc<Mmap>,
+    range: Range<usize>,
 }
 
-/// A checked line of the header: the bytes lie within the file and are as many as shape and type
-/// say.
-struct TensorEntry {
-    dtype: String,
-    shape: Vec<usize>,
-    begin: usize,
-    end: usize,
+/// A tensor as it lies in its file.
+#[derive(Clone)]
+pub enum Stored {
+    /// Floating-point numbers, one by one, little endian.
+    Dense {
+        /// F32, F16 or BF16.
+        dtype: DType,
+        /// The numbers, row by row.
+        bytes: MappedBytes,
+    },
+    /// Blocks of small integers.
+    Quantised {
+        /// How a block becomes numbers.
+        format: Format,
+        /// The blocks, row by row.
+        bytes: MappedBytes,
+    },
+}
+
+/// Where a dense tensor's bytes lie, for those who read the file instead of the mapping.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) offset_bytes: u64,
+    pub(crate) dtype: DType,
 }
 
 impl ModelFolder {
-    /// Opens `dir`, which holds `model.safetensors`, or `model.safetensors.index.json` and the
-    /// files it names.
+    /// Opens `path`: a folder with `model.safetensors`, or with `model.safetensors.index.json` and
+    /// the files it names; or a GGUF file made by this program.
     ///
     /// # Errors
-    /// The file that is missing, truncated, not safetensors, or outside the folder.
-    pub fn open(dir: &Path) -> Result<ModelFolder, LoadError> {
-        let sharded = !dir.join(SINGLE).exists() && dir.join(INDEX).exists();
+    /// The file that is missing, truncated, of another format or model, or outside the folder.
+    pub fn open(path: &Path) -> Result<ModelFolder, LoadError> {
         let mut folder = ModelFolder {
-            dir: dir.to_path_buf(),
-            listing: if sharded { INDEX } else { SINGLE },
-            shards: Vec::new(),
-            places: HashMap::new(),
+            path: path.to_path_buf(),
+            store: Store::Folder(Shards {
+                listing: SINGLE,
+                shards: Vec::new(),
+                places: HashMap::new(),
+            }),
             read: Vec::new(),
         };
-        if sharded {
-            folder.open_index()?;
+        if path.is_file() {
+            folder.store = Store::Gguf(GgufModel::open(path)?);
+        } else if !path.join(SINGLE).exists() && path.join(INDEX).exists() {
+            let index = folder.json(INDEX)?;
+            folder.store = Store::Folder(Shards::open_index(path, &index)?);
         } else {
-            let shard = Shard::open(dir, SINGLE)?;
-            folder.places = shard.tensors.keys().map(|name| (name.clone(), 0)).collect();
-            folder.shards.push(shard);
+            folder.store = Store::Folder(Shards::open_single(path)?);
         }
         Ok(folder)
     }
 
-    fn open_index(&mut self) -> Result<(), LoadError> {
-        let path = self.path(INDEX);
-        let index = self.json(INDEX)?;
-        let Some(Value::Object(map)) = index.get("weight_map") else {
-            return Err(LoadError::field(
-                &path,
-                "weight_map",
-                "expected an object of tensor names and file names",
-            ));
-        };
-        let mut numbers: HashMap<&str, usize> = HashMap::new();
-        for (tensor, file) in map {
-            let file = file.as_str().filter(|name| is_plain_name(name)).ok_or_else(|| {
-                LoadError::tensor(
-                    &path,
-                    tensor,
-                    format!("{file} is not the name of a file in this folder"),
-                )
-            })?;
-            let number = match numbers.get(file) {
-                Some(number) => *number,
-                None => {
-                    self.shards.push(Shard::open(&self.dir, file)?);
-                    numbers.insert(file, self.shards.len() - 1);
-                    self.shards.len() - 1
-                }
-            };
-            self.places.insert(tensor.clone(), number);
-        }
-        Ok(())
-    }
-
-    /// Reads a file whole and remembers its digest.
+    /// Reads a small file whole and remembers its digest. In a GGUF file it is a text of the
+    /// header.
     pub fn bytes(&mut self, name: &str) -> Result<Vec<u8>, LoadError> {
-        let path = self.dir.join(name);
+        let path = self.path(name);
         let refuse = |source| LoadError::Read { path: path.clone(), source };
+        if let Store::Gguf(model) = &self.store {
+            return model.small_file(name).map(<[u8]>::to_vec).ok_or_else(|| {
+                refuse(std::io::Error::new(ErrorKind::NotFound, "the file holds no such text"))
+            });
+        }
         let size = std::fs::metadata(&path).map_err(refuse)?.len();
         if size > MAX_JSON {
             return Err(refuse(std::io::Error::new(
@@ -145,26 +149,109 @@ impl ModelFolder {
         }
     }
 
-    /// The path of a file of this folder.
+    /// The path of a small file, for messages: a file of the folder, or `FILE.gguf:name`.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        match &self.store {
+            Store::Folder(_) => self.path.join(name),
+            Store::Gguf(_) => PathBuf::from(format!("{}:{name}", self.path.display())),
+        }
+    }
+
+    /// The GGUF file, if the model is one.
+    pub fn gguf(&self) -> Option<&GgufModel> {
+        match &self.store {
+            Store::Folder(_) => None,
+            Store::Gguf(model) => Some(model),
+        }
     }
 
     /// The digest of every file that was read, weights included: two folders with one digest are
-    /// one model. Takes the time of reading the weights once; call it after the small files have
-    /// been read.
+    /// one model. Of a GGUF file it is made in the same way, of the one file. Takes the time of
+    /// reading the weights once; call it after the small files have been read.
     pub fn digest(&self) -> Digest {
-        let mut files = self.read.clone();
-        files
-            .extend(self.shards.iter().map(|shard| (shard.name.clone(), Digest::of(&shard.bytes))));
-        Digest::of_files(&files)
+        match &self.store {
+            Store::Gguf(model) => {
+                Digest::of_files(&[(model.name().to_string(), Digest::of(model.file()))])
+            }
+            Store::Folder(folder) => {
+                let mut files = self.read.clone();
+                let weights = |shard: &Shard| (shard.name.clone(), Digest::of(&shard.bytes));
+                files.extend(folder.shards.iter().map(weights));
+                Digest::of_files(&files)
+            }
+        }
     }
 
-    /// The tensor `name` as `dtype` on `device`.
+    /// The names of all tensors, in no order: published ones of a folder, the file's own of a GGUF
+    /// file.
+    pub fn tensor_names(&self) -> Vec<String> {
+        match &self.store {
+            Store::Folder(folder) => folder.places.keys().cloned().collect(),
+            Store::Gguf(model) => {
+                model.tensors().iter().map(|tensor| tensor.name.clone()).collect()
+            }
+        }
+    }
+
+    /// The names of the weights files in a folder, in the order in which they were opened.
+    pub(crate) fn weights_files(&self) -> Vec<String> {
+        match &self.store {
+            Store::Folder(folder) => {
+                let mut names: Vec<String> =
+                    folder.shards.iter().map(|shard| shard.name.clone()).collect();
+                if folder.listing == INDEX {
+                    names.push(INDEX.to_string());
+                }
+                names
+            }
+            Store::Gguf(model) => vec![model.name().to_string()],
+        }
+    }
+
+    /// Tells the system that mapped pages may leave memory; they are read anew when touched again.
+    pub(crate) fn release(&self) {
+        let let_go = |map: &Mmap| {
+            // SAFETY: the mapping is read-only and of a file, so that a page dropped comes back
+            // with the same bytes. It is advice: failure costs memory, nothing else.
+            let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        };
+        match &self.store {
+            Store::Folder(folder) => folder.shards.iter().for_each(|shard| let_go(&shard.bytes)),
+            Store::Gguf(model) => let_go(model.file()),
+        }
+    }
+
+    /// The tensor that is published as `name`, as it lies in its file.
     ///
     /// # Errors
-    /// [`LoadError::Tensor`] if it is missing, is not of `shape`, or is stored in a type other than
-    /// f32, f16 or bf16.
+    /// [`LoadError::Tensor`] if it is missing, is not of `shape`, or is stored in a type that this
+    /// engine does not read.
+    pub fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored, LoadError> {
+        match &self.store {
+            Store::Gguf(model) => model.stored(name, shape),
+            Store::Folder(folder) => {
+                let (shard, range, dtype) = folder.find(&self.path, name, shape)?;
+                let bytes = MappedBytes::new(Arc::clone(&shard.bytes), range);
+                Ok(Stored::Dense { dtype, bytes })
+            }
+        }
+    }
+
+    /// Where the tensor `name` of a folder lies; `None` in a GGUF file.
+    pub(crate) fn place(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Option<Place<'_>>, LoadError> {
+        let Store::Folder(folder) = &self.store else { return Ok(None) };
+        let (shard, range, dtype) = folder.find(&self.path, name, shape)?;
+        Ok(Some(Place { file: &shard.path, offset_bytes: range.start as u64, dtype }))
+    }
+
+    /// The tensor `name` as `dtype` on `device`; one that is stored in blocks becomes numbers.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::stored`].
     pub fn tensor(
         &self,
         name: &str,
@@ -172,33 +259,127 @@ impl ModelFolder {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor, LoadError> {
-        let Some(shard) = self.places.get(name).map(|number| &self.shards[*number]) else {
-            return Err(LoadError::tensor(&self.path(self.listing), name, "is missing"));
+        let tensor = match self.stored(name, shape)? {
+            Stored::Dense { dtype, bytes } => {
+                Tensor::from_raw_buffer(&bytes, dtype, shape, device)?
+            }
+            Stored::Quantised { format, bytes } => {
+                let blocks = QStorage::from_data((&*bytes).into(), &Device::Cpu, format.ggml())?;
+                QTensor::new(blocks, shape)?.dequantize(device)?
+            }
         };
-        let Some(entry) = shard.tensors.get(name) else {
-            return Err(LoadError::tensor(
-                &shard.path,
-                name,
-                "is missing, though the index says it is here",
+        Ok(tensor.to_dtype(dtype)?)
+    }
+}
+
+impl Shards {
+    fn open_single(dir: &Path) -> Result<Shards, LoadError> {
+        let shard = Shard::open(dir, SINGLE)?;
+        let places = shard.tensors.keys().map(|name| (name.clone(), 0)).collect();
+        Ok(Shards { listing: SINGLE, shards: vec![shard], places })
+    }
+
+    fn open_index(dir: &Path, index: &Map<String, Value>) -> Result<Shards, LoadError> {
+        let path = dir.join(INDEX);
+        let Some(Value::Object(map)) = index.get("weight_map") else {
+            return Err(LoadError::field(
+                &path,
+                "weight_map",
+                "expected an object of tensor names and file names",
             ));
         };
-        if entry.shape != shape {
-            let problem =
-                format!("has shape {:?}, this configuration needs {shape:?}", entry.shape);
-            return Err(LoadError::tensor(&shard.path, name, problem));
+        let mut opened = Shards { listing: INDEX, shards: Vec::new(), places: HashMap::new() };
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        for (tensor, file) in map {
+            let file = file.as_str().filter(|name| is_plain_name(name)).ok_or_else(|| {
+                LoadError::tensor(
+                    &path,
+                    tensor,
+                    format!("{file} is not the name of a file in this folder"),
+                )
+            })?;
+            let number = match numbers.get(file) {
+                Some(number) => *number,
+                None => {
+                    opened.shards.push(Shard::open(dir, file)?);
+                    numbers.insert(file, opened.shards.len() - 1);
+                    opened.shards.len() - 1
+                }
+            };
+            opened.places.insert(tensor.clone(), number);
         }
-        let stored = match entry.dtype.as_str() {
+        Ok(opened)
+    }
+
+    /// The file that holds the tensor `name`, where in it, and as what.
+    fn find(
+        &self,
+        dir: &Path,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<(&Shard, Range<usize>, DType), LoadError> {
+        let Some(shard) = self.places.get(name).map(|number| &self.shards[*number]) else {
+            return Err(LoadError::tensor(&dir.join(self.listing), name, "is missing"));
+        };
+        let refuse = |problem: String| LoadError::tensor(&shard.path, name, problem);
+        let Some(entry) = shard.tensors.get(name) else {
+            return Err(refuse("is missing, though the index says it is here".to_string()));
+        };
+        if entry.shape != shape {
+            return Err(refuse(wrong_shape(&entry.shape, shape)));
+        }
+        let dtype = match entry.dtype.as_str() {
             "BF16" => DType::BF16,
             "F16" => DType::F16,
             "F32" => DType::F32,
             other => {
-                let problem = format!("is stored as {other}; this engine reads F32, F16 and BF16");
-                return Err(LoadError::tensor(&shard.path, name, problem));
+                return Err(refuse(format!(
+                    "is stored as {other}; this engine reads F32, F16 and BF16"
+                )));
             }
         };
-        let bytes = &shard.bytes[shard.data_start + entry.begin..shard.data_start + entry.end];
-        Ok(Tensor::from_raw_buffer(bytes, stored, shape, device)?.to_dtype(dtype)?)
+        let range = shard.data_start + entry.begin..shard.data_start + entry.end;
+        Ok((shard, range, dtype))
     }
+}
+
+impl MappedBytes {
+    /// The bytes `range` of `map`, within which they must lie.
+    pub(crate) fn new(map: Arc<Mmap>, range: Range<usize>) -> MappedBytes {
+        assert!(range.start <= range.end && range.end <= map.len(), "the header was checked");
+        MappedBytes { map, range }
+    }
+}
+
+impl Deref for MappedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+}
+
+impl AsRef<[u8]> for MappedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Stored {
+    /// How the numbers are stored.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Stored::Dense { dtype: DType::F32, .. } => Kind::F32,
+            Stored::Dense { dtype: DType::F16, .. } => Kind::F16,
+            Stored::Dense { .. } => Kind::Bf16,
+            Stored::Quantised { format, .. } => Kind::Blocks(*format),
+        }
+    }
+}
+
+/// The message for a tensor whose sides are not those of the configuration.
+pub(crate) fn wrong_shape(found: &[usize], needed: &[usize]) -> String {
+    format!("has shape {found:?}, this configuration needs {needed:?}")
 }
 
 /// Whether `name` can only be a file directly in the folder: no separator, no parent, no drive.
@@ -206,88 +387,6 @@ fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
         && !name.contains(['/', '\\'])
-}
-
-impl Shard {
-    fn open(dir: &Path, name: &str) -> Result<Shard, LoadError> {
-        let path = dir.join(name);
-        let refuse = |source| LoadError::Read { path: path.clone(), source };
-        let file = File::open(&path).map_err(refuse)?;
-        // SAFETY: the mapping is read-only and lives as long as the file handle's pages. A file
-        // that another program shortens while we read is outside what a mapping can survive; a
-        // model folder is installed, not edited.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(refuse)?;
-        let (data_start, tensors) = read_header(&path, &bytes)?;
-        Ok(Shard { name: name.to_string(), path, bytes, data_start, tensors })
-    }
-}
-
-/// Reads and checks a safetensors header: 8 bytes of length, then JSON `{"name": {"dtype": "BF16",
-/// "shape": [2, 3], "data_offsets": [0, 12]}, ...}`, then the tensors' bytes.
-fn read_header(
-    path: &Path,
-    bytes: &[u8],
-) -> Result<(usize, HashMap<String, TensorEntry>), LoadError> {
-    let refuse = |problem: String| LoadError::WeightsFile { path: path.to_path_buf(), problem };
-    let Some(length) = bytes.first_chunk::<8>() else {
-        return Err(refuse(format!("{} bytes are too few for a safetensors file", bytes.len())));
-    };
-    let length = u64::from_le_bytes(*length);
-    let header = usize::try_from(length)
-        .ok()
-        .filter(|length| *length <= MAX_HEADER)
-        .and_then(|length| bytes[8..].get(..length))
-        .ok_or_else(|| {
-            refuse(format!(
-                "the header claims {length} bytes, the file has {} (truncated?)",
-                bytes.len()
-            ))
-        })?;
-    let map = parse_object(path, header)?;
-    let data = bytes.len() - 8 - header.len();
-    let entries = map.iter().filter(|(name, _)| *name != "__metadata__");
-    let tensors = entries
-        .map(|(name, value)| {
-            let entry = read_entry(value, data)
-                .map_err(|problem| LoadError::tensor(path, name, problem))?;
-            Ok((name.clone(), entry))
-        })
-        .collect::<Result<_, LoadError>>()?;
-    Ok((8 + header.len(), tensors))
-}
-
-/// Checks one line of the header against the `data` bytes that follow it.
-fn read_entry(value: &Value, data: usize) -> Result<TensorEntry, String> {
-    let numbers = |name: &str| -> Option<Vec<usize>> {
-        value
-            .get(name)?
-            .as_array()?
-            .iter()
-            .map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()))
-            .collect()
-    };
-    let dtype =
-        value.get("dtype").and_then(Value::as_str).ok_or("has no dtype in the header")?.to_string();
-    let shape = numbers("shape").ok_or("has no shape in the header")?;
-    let (begin, end) = match numbers("data_offsets").as_deref() {
-        Some([begin, end]) if begin <= end => (*begin, *end),
-        _ => return Err("has no valid data_offsets in the header".to_string()),
-    };
-    if end > data {
-        return Err(format!("ends at byte {end} of the data, the file has {data} (truncated?)"));
-    }
-    let width = match dtype.as_str() {
-        "F64" | "I64" | "U64" => 8,
-        "F32" | "I32" | "U32" => 4,
-        "F16" | "BF16" | "I16" | "U16" => 2,
-        "I8" | "U8" | "BOOL" => 1,
-        _ => return Ok(TensorEntry { dtype, shape, begin, end }), // refused, by name, when somebody asks for it
-    };
-    let expected = shape.iter().try_fold(width, |bytes: usize, side| bytes.checked_mul(*side));
-    if expected != Some(end - begin) {
-        return Err(format!("shape {shape:?} of {dtype} does not make {} bytes", end - begin));
-    }
-    Ok(TensorEntry { dtype, shape, begin, end })
 }
 
 #[cfg(test)]
@@ -300,32 +399,5 @@ mod tests {
             assert!(!is_plain_name(name), "{name}");
         }
         assert!(is_plain_name("model-00001-of-00002.safetensors"));
-    }
-
-    #[test]
-    fn a_header_longer_than_the_file_is_refused_before_it_is_read() {
-        let mut bytes = u64::MAX.to_le_bytes().to_vec();
-        bytes.extend_from_slice(b"{}");
-        let message =
-            read_header(Path::new("w"), &bytes).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(message.contains("the header claims 18446744073709551615 bytes"), "{message}");
-    }
-
-    #[test]
-    fn an_entry_must_lie_within_the_data_and_match_its_shape() {
-        let entry = |json: &str| read_entry(&serde_json::from_str(json).unwrap(), 12).err();
-        assert_eq!(entry(r#"{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]}"#), None);
-        assert!(
-            entry(r#"{"dtype":"BF16","shape":[2,3],"data_offsets":[2,14]}"#)
-                .unwrap()
-                .contains("truncated")
-        );
-        assert!(
-            entry(r#"{"dtype":"BF16","shape":[2,2],"data_offsets":[0,12]}"#)
-                .unwrap()
-                .contains("does not make")
-        );
-        let huge = r#"{"dtype":"F32","shape":[9999999999999,9999999999999],"data_offsets":[0,12]}"#;
-        assert!(entry(huge).unwrap().contains("does not make"));
     }
 }

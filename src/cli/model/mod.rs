@@ -1,11 +1,13 @@
-//! `inspectd model`: look into a model, one file per subcommand.
+//! `inspectd model`: make and look into models, one file per subcommand.
 
+mod quantize;
 mod trace;
 
 use clap::Subcommand;
 
 pub const EXAMPLES: &str = "\
 Examples:
+  inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
   inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors";
 
@@ -17,6 +19,9 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Make one GGUF file of a model folder, with weights in fewer bits.
+    #[command(after_help = quantize::EXAMPLES)]
+    Quantize(quantize::Arguments),
     /// Write the tensors of one prompt, to compare with the publisher's own code.
     ///
     /// The file holds input_ids (picture k as -k), pixel_values, image_embeds, logits_last,
@@ -27,6 +32,7 @@ enum Command {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
+        Command::Quantize(arguments) => quantize::run(arguments),
         Command::Trace(arguments) => trace::run(arguments),
     }
 }
