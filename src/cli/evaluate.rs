@@ -1,6 +1,6 @@
 //! `inspectd evaluate`: how right the answers are on a labelled set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
@@ -9,8 +9,11 @@ use super::demo::BuiltinSite;
 use super::{Exit, simulate};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
-use crate::evaluate::{self, Miss, Report};
+use crate::evaluate::{self, Miss, Report, Truth};
+use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EngineModel, Inspector};
+use crate::station::Station;
+use crate::vlm::Engine;
 use crate::{config, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -48,43 +51,66 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     telemetry::start("warn", telemetry::Format::Auto);
     let truths = evaluate::read_set(&arguments.set).map_err(|error| Exit::Usage.because(error))?;
-    let (loaded, _site) = load(arguments)?;
-    let station = match &arguments.station {
-        Some(name) => super::inspect::pick(&loaded.stations, name)?,
-        None => &loaded.stations[0],
-    };
-    let station = Arc::new(evaluate::whole_picture_station(station));
-    let mut settings = loaded.settings;
-    if let Some(model) = &arguments.model {
-        settings.model.path.clone_from(model);
-    }
-    let engine = daemon::load_engine(&settings).map_err(super::run::exit_of)?;
-    let model = EngineModel::new(Arc::clone(&engine), std::slice::from_ref(&station))
-        .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let digest = engine.digest().to_string();
-    let clerk =
-        Clerk::new(Arc::clone(&clock), &settings.device, &digest, &daemon::program_digest());
-    let mut inspector = Inspector::new(model, clerk);
-
+    let Arguments { config, station, model, .. } = arguments;
+    let asked = Asked::load(config.as_deref(), station.as_deref(), model.as_deref())?;
+    let engine = daemon::load_engine(&asked.loaded.settings).map_err(super::run::exit_of)?;
     let bar = simulate::bar(truths.len() as u64, "pictures");
     let (report, misses) =
-        evaluate::run(&arguments.set, &truths, &station, &mut inspector, &*clock, |done| {
-            bar.set_position(done);
-        })?;
+        asked.run(&engine, &arguments.set, &truths, |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
     print(&report);
     write(arguments, &report, &misses)
 }
 
-/// The configuration, and the built-in site's files if it is that one.
-fn load(arguments: &Arguments) -> anyhow::Result<(config::Loaded, Option<BuiltinSite>)> {
-    match &arguments.config {
-        Some(path) => Ok((super::run::load(&super::ConfigFile { path: path.clone() })?, None)),
-        None => {
-            let (loaded, site) = super::demo::embedded(arguments.model.as_deref())?;
-            Ok((loaded, Some(site)))
+/// A station whose questions a set is asked.
+pub(super) struct Asked {
+    loaded: config::Loaded,
+    station: Arc<Station>,
+    /// The built-in site's files, as long as they are needed.
+    _site: Option<BuiltinSite>,
+}
+
+impl Asked {
+    /// The station `station` (the first without a name) of `config` (the built-in demo's without
+    /// one); `model` takes the place of the configured one.
+    pub(super) fn load(
+        config: Option<&Path>,
+        station: Option<&str>,
+        model: Option<&Path>,
+    ) -> anyhow::Result<Asked> {
+        let (mut loaded, site) = match config {
+            Some(path) => (super::run::load(&super::ConfigFile { path: path.to_owned() })?, None),
+            None => {
+                let (loaded, site) = super::demo::embedded(model)?;
+                (loaded, Some(site))
+            }
+        };
+        if let Some(model) = model {
+            loaded.settings.model.path = model.to_owned();
         }
+        let station = match station {
+            Some(name) => super::inspect::pick(&loaded.stations, name)?,
+            None => &loaded.stations[0],
+        };
+        let station = Arc::new(evaluate::whole_picture_station(station));
+        Ok(Asked { loaded, station, _site: site })
+    }
+
+    /// Asks `engine` about every picture of the set.
+    pub(super) fn run(
+        &self,
+        engine: &Arc<Engine>,
+        set: &Path,
+        truths: &[Truth],
+        seen: impl FnMut(u64, &Inspection),
+    ) -> anyhow::Result<(Report, Vec<Miss>)> {
+        let model = EngineModel::new(Arc::clone(engine), std::slice::from_ref(&self.station))
+            .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (device, digest) = (&self.loaded.settings.device, engine.digest().to_string());
+        let clerk = Clerk::new(Arc::clone(&clock), device, &digest, &daemon::program_digest());
+        let mut inspector = Inspector::new(model, clerk);
+        Ok(evaluate::run(set, truths, &self.station, &mut inspector, &*clock, seen)?)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::frame::{Frame, Rgb8};
+use crate::inspection::Inspection;
 use crate::inspector::{EvidenceKeeper, Inspector, Model, Part};
 use crate::roi::{Area, Region};
 use crate::station::Station;
@@ -48,14 +49,15 @@ pub fn whole_picture_station(station: &Station) -> Station {
     }
 }
 
-/// Inspects every picture of the set in `dir` and counts. `progress` hears the number done.
+/// Inspects every picture of the set in `dir` and counts. `seen` hears the number done and what came
+/// out.
 pub fn run<M: Model>(
     dir: &Path,
     truths: &[Truth],
     station: &Arc<Station>,
     inspector: &mut Inspector<M>,
     clock: &dyn Clock,
-    mut progress: impl FnMut(u64),
+    mut seen: impl FnMut(u64, &Inspection),
 ) -> Result<(Report, Vec<Miss>), SetError> {
     let mut tally = Tally::new();
     let mut misses = Vec::new();
@@ -83,7 +85,7 @@ pub fn run<M: Model>(
         if !tally.count(truth, &inspection) {
             misses.push(miss(truth, &inspection));
         }
-        progress(at as u64 + 1);
+        seen(at as u64 + 1, &inspection);
     }
     Ok((tally.report(), misses))
 }
@@ -96,7 +98,8 @@ fn read_picture(path: &Path) -> Result<Rgb8, SetError> {
         .ok_or_else(|| bad("its size and its data disagree".to_owned()))
 }
 
-fn miss(truth: &Truth, inspection: &crate::inspection::Inspection) -> Miss {
+/// All answers of an inspection, or why there is none, in one line.
+pub fn answers(inspection: &Inspection) -> String {
     let answers: Vec<String> = inspection
         .questions
         .iter()
@@ -105,5 +108,10 @@ fn miss(truth: &Truth, inspection: &crate::inspection::Inspection) -> Miss {
             (None, why) => why.clone().unwrap_or_default(),
         })
         .collect();
-    Miss { file: truth.file.clone(), truth: truth.to_string(), answer: answers.join(" ") }
+    answers.join(" ")
+}
+
+fn miss(truth: &Truth, inspection: &Inspection) -> Miss {
+    let answer = answers(inspection);
+    Miss { file: truth.file.clone(), truth: truth.to_string(), answer }
 }

@@ -1,5 +1,6 @@
 //! The one seam between full and quantised weights, and the loader that fills it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -47,7 +48,7 @@ impl Linear {
     /// The same layer with its weight quantised in memory; a quantised layer is returned as it is.
     ///
     /// # Errors
-    /// If `in` is not a multiple of the format's block (32 for Q8_0, 256 for the K formats).
+    /// If the tensor library runs out of memory.
     pub fn quantise(self, format: Format) -> Result<Linear> {
         let Linear::Dense { weight, bias } = self else { return Ok(self) };
         let weight = Matrix::quantise(&weight, format)?;
@@ -65,9 +66,16 @@ pub(crate) struct Loader<'a> {
     pub(crate) dtype: DType,
     /// Where they go.
     pub(crate) device: &'a Device,
+    /// Weights to be quantised when they are loaded, by published name.
+    pub(crate) formats: HashMap<String, Format>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    /// Takes tensors as they are stored.
+    pub(crate) fn new(folder: &'a ModelFolder, dtype: DType, device: &'a Device) -> Loader<'a> {
+        Loader { folder, dtype, device, formats: HashMap::new() }
+    }
+
     /// The tensor `name`, which must have `shape`.
     pub(crate) fn tensor(
         &self,
@@ -98,7 +106,8 @@ impl Loader<'_> {
         self.layer(name, out, inputs, Some(bias))
     }
 
-    /// A weight that is stored in blocks stays where it is mapped; another becomes `dtype`.
+    /// A weight that is stored in blocks stays where it is mapped; another becomes `dtype`, or the
+    /// blocks that were asked for.
     fn layer(
         &self,
         name: &str,
@@ -112,7 +121,13 @@ impl Loader<'_> {
                 let weight = Matrix::new(format, out, inputs, Arc::new(bytes))?;
                 Ok(Linear::Quantised { weight, bias })
             }
-            _ => Ok(Linear::Dense { weight: self.tensor(&name, &[out, inputs])?, bias }),
+            _ => {
+                let dense = Linear::Dense { weight: self.tensor(&name, &[out, inputs])?, bias };
+                match self.formats.get(&name) {
+                    Some(format) => Ok(dense.quantise(*format)?),
+                    None => Ok(dense),
+                }
+            }
         }
     }
 }

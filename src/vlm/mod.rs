@@ -16,11 +16,13 @@
 //! | [`rope`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
+//! | [`accuracy`] | how far fewer bits move the model |
 //! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
 //!
 //! Weights are `&self`, state is passed in, and every tensor line ends in its shape. Numbers follow
 //! the published Python and are compared with its stored tensors in `tests/it/vlm_reference.rs`.
 
+pub mod accuracy;
 pub mod answer;
 pub mod ask;
 mod attend;

@@ -4,6 +4,7 @@
 // Help functions of tests, too, may stop at the first thing that is not as it should be.
 #![allow(clippy::unwrap_used)]
 
+mod accuracy;
 mod architecture;
 #[cfg(feature = "gst")]
 mod camera;

@@ -1,5 +1,6 @@
 //! `inspectd model`: make and look into models, one file per subcommand.
 
+mod accuracy;
 mod quantize;
 mod trace;
 
@@ -8,6 +9,7 @@ use clap::Subcommand;
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
+  inspectd model accuracy --model models/builtin --set set
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
   inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors";
 
@@ -19,6 +21,9 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Show what fewer bits cost: errors, answers and evaluation of each format against f32.
+    #[command(after_help = accuracy::EXAMPLES)]
+    Accuracy(accuracy::Arguments),
     /// Make one GGUF file of a model folder, with weights in fewer bits.
     #[command(after_help = quantize::EXAMPLES)]
     Quantize(quantize::Arguments),
@@ -32,6 +37,7 @@ enum Command {
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
+        Command::Accuracy(arguments) => accuracy::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Trace(arguments) => trace::run(arguments),
     }

@@ -18,6 +18,8 @@ pub struct Matrix {
     format: Format,
     out: usize,
     inputs: usize,
+    /// Length of a stored row: `inputs`, and zeros up to a whole block.
+    stored: usize,
     bytes: Bytes,
 }
 
@@ -38,17 +40,18 @@ impl Matrix {
         if out.checked_mul(row_bytes) != Some(found) {
             bail!("{out} rows of {row_bytes} bytes ({}) are not {found} bytes", format.name());
         }
-        Ok(Matrix { format, out, inputs, bytes })
+        Ok(Matrix { format, out, inputs, stored: inputs, bytes })
     }
 
-    /// Quantises `weight`, (out, inputs), in memory.
-    ///
-    /// # Errors
-    /// If a row is not whole blocks of `format`.
+    /// Quantises `weight`, (out, inputs), in memory. Rows that are not whole blocks get zeros at
+    /// their end, which change no product: so each format can be judged on a small model.
     pub fn quantise(weight: &Tensor, format: Format) -> Result<Matrix> {
         let (out, inputs) = weight.dims2()?;
-        let stored = QTensor::quantize(weight, format.ggml())?;
-        Matrix::new(format, out, inputs, Arc::new(stored.data()?.into_owned()))
+        let stored = inputs.next_multiple_of(format.block_len());
+        let weight = weight.to_dtype(DType::F32)?.pad_with_zeros(1, 0, stored - inputs)?;
+        let blocks = QTensor::quantize(&weight, format.ggml())?; // (out, stored)
+        let matrix = Matrix::new(format, out, stored, Arc::new(blocks.data()?.into_owned()))?;
+        Ok(Matrix { inputs, ..matrix })
     }
 
     /// How it is stored.
@@ -66,7 +69,11 @@ impl Matrix {
     /// # Errors
     /// If `x` has another shape or type.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.contiguous()?.apply_op1_no_bwd(self)
+        let x = match self.stored - self.inputs {
+            0 => x.contiguous()?,
+            zeros => x.pad_with_zeros(1, 0, zeros)?, // (rows, stored)
+        };
+        x.apply_op1_no_bwd(self)
     }
 
     /// The rows numbered `ids` as f32: (ids, inputs).
@@ -76,7 +83,7 @@ impl Matrix {
     pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
         let bytes = (*self.bytes).as_ref();
         let row_bytes = bytes.len() / self.out;
-        let mut unpacked = Unpacked::new(self.inputs);
+        let mut unpacked = Unpacked::new(self.stored);
         let mut numbers = vec![0f32; ids.len() * self.inputs];
         for (id, row) in ids.iter().zip(numbers.chunks_exact_mut(self.inputs)) {
             let at = *id as usize;
@@ -112,8 +119,8 @@ impl CustomOp1 for Matrix {
         let CpuStorage::F32(x) = storage else {
             bail!("a quantised product needs {:?}", DType::F32)
         };
-        let Some((from, to)) = layout.contiguous_offsets().filter(|_| inputs == self.inputs) else {
-            bail!("({rows}, {inputs}) does not fit a weight of {} inputs", self.inputs)
+        let Some((from, to)) = layout.contiguous_offsets().filter(|_| inputs == self.stored) else {
+            bail!("({rows}, {inputs}) does not fit a weight of {} inputs", self.stored)
         };
         let mut y = vec![0f32; rows * self.out];
         product(self.format, (*self.bytes).as_ref(), inputs, &x[from..to], &mut y);
@@ -157,6 +164,22 @@ mod tests {
         assert_eq!(a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap());
         let tail = wide.narrow(0, 1, 2).unwrap().narrow(1, 0, 64).unwrap();
         assert_eq!(matrix.forward(&tail).unwrap().dims(), [2, 3]);
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_blocks_are_filled_up() {
+        for format in FORMATS {
+            let weight = numbers(7, 200, 1);
+            let matrix = Matrix::quantise(&weight, format).unwrap();
+            assert_eq!(matrix.shape(), (7, 200));
+            let near = matrix.dequantise().unwrap();
+            assert_eq!(near.dims(), [7, 200]);
+            let x = numbers(5, 200, 2);
+            let exact = x.matmul(&near.t().unwrap()).unwrap();
+            let off = (exact - matrix.forward(&x).unwrap()).unwrap().abs().unwrap();
+            assert!(off.max_all().unwrap().to_scalar::<f32>().unwrap() < 3.0, "{format:?}");
+            assert!(matrix.forward(&numbers(1, 256, 0)).is_err(), "the zeros are not the caller's");
+        }
     }
 
     #[test]

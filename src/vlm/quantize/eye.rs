@@ -48,7 +48,7 @@ fn embeddings(folder: &ModelFolder, config: &ModelConfig) -> Result<Tensor, Quan
     let picture = Picture::new(TILE as u32, TILE as u32, &rgb)?;
     let views = pixels::prepare(&picture, 1, &config.image)?;
     let view = Tensor::from_slice(&views.global, (3, TILE, TILE), &Device::Cpu)?; // (3, 336, 336)
-    let loader = Loader { folder, dtype: DType::F32, device: &Device::Cpu };
+    let loader = Loader::new(folder, DType::F32, &Device::Cpu);
     let features = Tower::pass_layer_by_layer(&loader, &config.vision, &view)?; // (576, width)
     let projector = Projector::load(&loader, config)?;
     let tiles = [features.clone()];
@@ -56,7 +56,7 @@ fn embeddings(folder: &ModelFolder, config: &ModelConfig) -> Result<Tensor, Quan
 }
 
 /// A picture with edges, slopes and grain: (336, 336, 3).
-fn test_pixels() -> Vec<u8> {
+pub(in crate::vlm) fn test_pixels() -> Vec<u8> {
     let mut seed = 0x2545_f491_u32;
     let mut grain = || {
         seed ^= seed << 13;

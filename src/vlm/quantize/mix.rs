@@ -51,15 +51,27 @@ impl Mix {
     /// How `tensor` is stored, in a decoder of `layers` layers; `tied` if the embedding table is
     /// the head, too.
     pub fn kind(self, tensor: &Named, layers: usize, tied: bool) -> Kind {
+        let Some(format) = self.format(tensor, layers, tied) else {
+            return if tensor.role == Role::Convolution { Kind::F16 } else { Kind::F32 };
+        };
+        let columns = tensor.shape.last().copied().unwrap_or_default();
+        [format, Format::Q8_0]
+            .into_iter()
+            .find(|format| columns.is_multiple_of(format.block_len()))
+            .map_or(Kind::F16, Kind::Blocks)
+    }
+
+    /// The block format that `tensor` is to have, whatever the length of its rows; `None` if it
+    /// stays as numbers.
+    pub fn format(self, tensor: &Named, layers: usize, tied: bool) -> Option<Format> {
         let (most, more) = match self {
             Mix::Q8_0 => (Format::Q8_0, Format::Q8_0),
             Mix::Q6K => (Format::Q6K, Format::Q6K),
             Mix::Q5KM => (Format::Q5K, Format::Q6K),
             Mix::Q4KM => (Format::Q4K, Format::Q6K),
         };
-        let format = match tensor.role {
-            Role::Exact => return Kind::F32,
-            Role::Convolution => return Kind::F16,
+        Some(match tensor.role {
+            Role::Exact | Role::Convolution => return None,
             Role::Eye => Format::Q8_0,
             Role::Head => more,
             Role::Embedding if tied => more,
@@ -69,12 +81,7 @@ impl Mix {
                 more
             }
             Role::Embedding | Role::AttentionOut | Role::FeedUp | Role::FeedDown => most,
-        };
-        let columns = tensor.shape.last().copied().unwrap_or_default();
-        [format, Format::Q8_0]
-            .into_iter()
-            .find(|format| columns.is_multiple_of(format.block_len()))
-            .map_or(Kind::F16, Kind::Blocks)
+        })
     }
 }
 

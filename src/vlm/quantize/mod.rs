@@ -15,7 +15,7 @@
 
 mod encode;
 mod error;
-mod eye;
+pub(in crate::vlm) mod eye;
 pub mod mix;
 mod partial;
 pub mod plan;
