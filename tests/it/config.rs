@@ -514,3 +514,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn more_pictures_than_the_publisher_advises_are_a_warning_and_nine_an_error() {
+    let regions = |count: usize| -> String {
+        let one =
+            |k: usize| format!("[[region]]\nname = \"r{k}\"\npixels = [{}, 72, 64, 64]\n", k * 32);
+        (0..count).map(one).collect()
+    };
+    let station = |count: usize, crops: usize| {
+        let names: Vec<String> = (0..count).map(|k| format!("\"r{k}\"")).collect();
+        let question = format!(
+            "[[question]]\nname = \"all\"\nregions = [{}]\ntask = \"serial\"\n\
+             template = \"#{{8}}\"\nnum_crops = {crops}\n",
+            names.join(", ")
+        );
+        let head = &STATION[..STATION.find("[[region]]").expect("a region")];
+        format!("{head}{}{question}", regions(count))
+    };
+    assert!(good(&station(4, 4)).warnings.is_empty());
+    let files = Files::new(MAIN, &[("demo.toml", station(8, 16).as_bytes())]);
+    let words = files.load().expect("only warnings").warnings.to_string();
+    assert_golden("many_pictures", &words.replace(&format!("{}/", files.dir.path().display()), ""));
+    assert!(station_words(&station(9, 1)).contains("regions"));
+}

@@ -25,6 +25,7 @@ mod rtsp;
 mod store;
 mod support;
 mod trigger;
+mod vlm_35;
 mod vlm_load;
 mod vlm_reference;
 mod vlm_session;

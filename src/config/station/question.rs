@@ -17,6 +17,10 @@ const QUESTIONS_MAX: usize = 16;
 
 /// Most regions that one question shows: each costs 313 tokens or more.
 const SHOWN_MAX: usize = 8;
+/// More pictures than this in one question degrade the answers, says the publisher's guide.
+const SHOWN_WELL: usize = 4;
+/// Most crops of each picture where there are several, says the model card of the 3.5 release.
+const CROPS_OF_SEVERAL: usize = 4;
 
 /// Most examples of one question.
 const EXAMPLES_MAX: usize = 8;
@@ -77,6 +81,9 @@ fn read_one(
     let system = prompt::read_plain(&mut table, "system");
     let examples = read_examples(&mut table);
     let num_crops = table.whole("num_crops", 1..=MAX_NUM_CROPS as i64);
+    if let (Some(crops), Some(shown)) = (&num_crops, &shown) {
+        warn_of_crops(&table, *crops.get_ref() as usize, shown.len());
+    }
     let sampling = read_sampling(&mut table, task.as_ref().map(|task| &task.task));
     // Without a good task nobody knows which of the remaining keys are wrong.
     let task = task?;
@@ -93,6 +100,19 @@ fn read_one(
     };
     let (check_digit, optional_fields) = (task.check_digit, task.optional_fields);
     Some(Asked { question, span, check_digit, optional_fields })
+}
+
+/// Several pictures in many crops each are more than the publisher advises.
+fn warn_of_crops(table: &Reader<'_>, crops: usize, shown: usize) {
+    if shown > 1 && crops > CROPS_OF_SEVERAL {
+        let title =
+            format!("{} cuts each of {shown} pictures into up to {crops} crops", table.name());
+        let remedy = format!(
+            "the publisher advises {CROPS_OF_SEVERAL} at most for several pictures; more cost time \
+             and fill the context"
+        );
+        table.warn(table.key_span("num_crops"), title, remedy);
+    }
 }
 
 /// `region = "x"` or `regions = [...]`; may be left out where there is only one region.
@@ -119,6 +139,14 @@ fn read_regions(table: &mut Reader<'_>, regions: &[Named]) -> Option<Vec<String>
     if names.is_empty() {
         table.error(table.key_span("regions"), "`regions` is empty", "name at least one region");
         return None;
+    }
+    if names.len() > SHOWN_WELL {
+        let title = format!("{} shows {} pictures at once", table.name(), names.len());
+        let remedy = format!(
+            "the model was made for few pictures a prompt and its answers get worse above \
+             {SHOWN_WELL}; ask about fewer regions, or in several questions"
+        );
+        table.warn(table.key_span("regions"), title, remedy);
     }
     // Without any good region, what is wrong with the regions has been noted.
     let is_known =
