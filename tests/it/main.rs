@@ -26,5 +26,6 @@ mod store;
 mod support;
 mod trigger;
 mod vlm_load;
+mod vlm_lora;
 mod vlm_reference;
 mod vlm_session;
