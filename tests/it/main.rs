@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accuracy;
+mod adapters;
 mod architecture;
 #[cfg(feature = "gst")]
 mod camera;
