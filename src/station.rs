@@ -63,10 +63,10 @@ pub struct Question {
 }
 
 impl Station {
-    /// The station with every question answered under `adapter`.
-    pub fn with_adapter(mut self, adapter: &AdapterRef) -> Station {
+    /// The station with every question answered under `adapter`, or by the model alone.
+    pub fn with_adapter(mut self, adapter: Option<&AdapterRef>) -> Station {
         for question in &mut self.questions {
-            question.adapter = Some(adapter.clone());
+            question.adapter = adapter.cloned();
         }
         self
     }

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import math
+import pickle
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,10 @@ class Training:
 
     def resume(self, path: Path) -> None:
         """Goes on from a checkpoint of the same options."""
-        values = torch.load(path, weights_only=True)
+        try:
+            values = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as why:
+            raise SetError(f"{path} is damaged; delete it to begin anew: {why}") from why
         if values["options"] != fingerprint(self.given):
             raise SetError(f"{path} was made with other options; delete it to begin anew, or give the same ones")
         lora.restore(self.adapted, values["adapter"])
@@ -199,7 +203,7 @@ def train(given: argparse.Namespace) -> None:
     torch.manual_seed(given.seed)
     model = export.load(given.model)
     order = torch.randperm(len(truths)).tolist()
-    apart = round(len(truths) * given.holdout)
+    apart = min(round(len(truths) * given.holdout), len(truths) - 1)
     pictures = look(model, given.set, truths, given.variants)
     learnt, kept = pictures.part(sorted(order[apart:])), pictures.part(sorted(order[:apart]))
     print(f"{len(learnt.truths)} pictures to learn from, {apart} held out; classes: {', '.join(classes)}", flush=True)

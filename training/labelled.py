@@ -15,6 +15,7 @@ from prompts import CLASSES, LOCATIONS, SEVERITIES
 
 SIDE = 336
 SERIAL_MAX_CHARS = 64
+VERDICTS = ["pass", "fail", "review"]
 
 
 class SetError(Exception):
@@ -59,6 +60,10 @@ def _truth(path: Path, number: int, line: str) -> dict:
     file, serial = value["file"], value["serial"]
     if not isinstance(file, str) or not file or Path(file).name != file:
         raise refuse(f"`file` must be a file name, not {file!r}")
+    if value["verdict"] not in VERDICTS:
+        raise refuse(f"`verdict` must be one of {', '.join(VERDICTS)}")
+    if not isinstance(value.get("inspectable", True), bool):
+        raise refuse("`inspectable` must be true or false")
     if serial is not None and (not isinstance(serial, str) or not 0 < len(serial) <= SERIAL_MAX_CHARS):
         raise refuse("`serial` must be a text of 1 to 64 characters, or null where nobody can read it")
     if not isinstance(value["defects"], list):

@@ -22,7 +22,8 @@ Examples:
   inspectd evaluate --set set
   inspectd evaluate --set set --json report.json --misses misses.jsonl
   inspectd evaluate --set set --config /etc/inspectd/inspectd.toml --station press-3
-  inspectd evaluate --set set --config config/inspectd.toml --adapter models/adapters/rust
+  inspectd evaluate --set set --config /etc/inspectd/inspectd.toml --adapter adapters/rust
+  inspectd evaluate --set set --config /etc/inspectd/inspectd.toml --no-adapter
 
 The pictures of a set show what a region sees. Without --config the built-in station is asked.";
 
@@ -40,9 +41,8 @@ pub struct Arguments {
     /// Ask this model folder instead of the configured one.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Answer every question under the adapter in this folder instead of those configured.
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: super::adapter::Options,
     /// Write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let truths = evaluate::read_set(&arguments.set).map_err(|error| Exit::Usage.because(error))?;
     let Arguments { config, station, model, .. } = arguments;
     let mut asked = Asked::load(config.as_deref(), station.as_deref(), model.as_deref())?;
-    asked.station = Arc::new(super::inspect::adapted(Station::clone(&asked.station), arguments.adapter.as_deref())?);
+    asked.station = Arc::new(arguments.adapter.apply(Station::clone(&asked.station))?);
     let engine = daemon::load_engine(&asked.loaded.settings).map_err(super::run::exit_of)?;
     let bar = simulate::bar(truths.len() as u64, "pictures");
     let (report, misses) =

@@ -1,6 +1,6 @@
 //! `inspectd inspect`: one picture, one record.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{ConfigFile, Exit};
@@ -9,14 +9,13 @@ use crate::daemon::{self, DaemonError};
 use crate::frame::{Frame, Rgb8};
 use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
 use crate::station::Station;
-use crate::vlm::AdapterRef;
 use crate::{evaluate, telemetry};
 
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd inspect part.png --station demo --config config/inspectd.toml
   inspectd inspect crop.png --station demo --whole     (the picture is what the region sees)
-  inspectd inspect crop.png --station demo --whole --adapter models/adapters/rust";
+  inspectd inspect crop.png --station demo --whole --adapter adapters/rust";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -30,9 +29,8 @@ pub struct Arguments {
     /// Take the picture as what each region sees instead of cutting the regions out of it.
     #[arg(long)]
     whole: bool,
-    /// Answer every question under the adapter in this folder instead of those configured.
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: super::adapter::Options,
 }
 
 /// Names the evidence but leaves no file: this command is for trying, not for the log.
@@ -51,7 +49,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let station = pick(&loaded.stations, &arguments.station)?;
     let station =
         if arguments.whole { evaluate::whole_picture_station(station) } else { station.clone() };
-    let station = Arc::new(adapted(station, arguments.adapter.as_deref())?);
+    let station = Arc::new(arguments.adapter.apply(station)?);
     let picture = read(&arguments.image)?;
 
     let settings = &loaded.settings;
@@ -81,17 +79,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let inspection = Inspector::new(model, clerk).inspect(&part, &NamesOnly);
     println!("{}", serde_json::to_string_pretty(&inspection)?);
     Ok(())
-}
-
-/// The station with the adapter in `dir`, if one is given.
-pub(super) fn adapted(station: Station, dir: Option<&Path>) -> anyhow::Result<Station> {
-    match dir {
-        Some(dir) => {
-            let adapter = AdapterRef::check(dir).map_err(|error| Exit::Model.because(error))?;
-            Ok(station.with_adapter(&adapter))
-        }
-        None => Ok(station),
-    }
 }
 
 /// The station of this name, or an error that lists those there are.

@@ -160,7 +160,7 @@ fn every_record_names_the_adapters_and_one_without_is_what_it_was() {
         assert_eq!(adapters.len(), 1);
         assert_eq!(adapters["defects"], digest(&site, "one"));
     }
-    // Through the audit log and back, and in the words of `audit show`.
+    // Through the audit log and back.
     let inspection = look(&site, None);
     let dir = tempfile::tempdir().unwrap();
     let store: Store = records::open(dir.path());
@@ -302,6 +302,14 @@ fn the_command_line_adapts_every_question() {
     let mut evaluate = inspectd();
     evaluate.arg("evaluate").arg("--set").arg(&set).arg("--adapter").arg(&dir);
     evaluate.assert().success();
+
+    // And the model alone, where the configuration names one.
+    name_for_station(&site, "one");
+    let mut command = inspectd();
+    command.args(["inspect", "--whole", "--no-adapter", "--station", "demo", "-c"]).arg(&site.file);
+    let output = command.arg(set.join("000000.png")).assert().success().get_output().clone();
+    let record: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(record["digests"].get("adapters").is_none(), "{record}");
 }
 
 #[test]
