@@ -131,6 +131,24 @@ fn switching_gives_the_bits_of_a_fresh_session() {
     }
 }
 
+/// Past the short factors' length everything is computed again, under the adapter.
+#[test]
+fn crossing_the_switch_of_factors_keeps_the_adapter() {
+    let engine = engine(&EngineOptions::default());
+    let ids = |range: std::ops::Range<i32>| range.map(|i| 3 + i * 7 % 400).collect::<Vec<i32>>();
+    let adapter = load(&engine, "patterned");
+    let logits = |first: i32| {
+        let encoded = Encoded::from_ids(ids(0..first), &[], 1, engine.vocab_size()).unwrap();
+        let mut session = Session::new(&engine);
+        session.adapt(Some(&adapter)).unwrap();
+        let pass = session.prompt(&engine, &encoded, &[]).unwrap();
+        let rest: Vec<u32> = ids(first..36).iter().map(|id| *id as u32).collect();
+        let rows = session.append(&engine, &rest).unwrap();
+        rows.last().unwrap_or(&pass.logits).clone()
+    };
+    close("30 ids and 6 more", &logits(30), &logits(36), RELATIVE);
+}
+
 /// The second load of the same folder is the same adapter, and what it left may be used.
 #[test]
 fn the_same_files_loaded_twice_are_one_adapter() {

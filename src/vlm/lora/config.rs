@@ -454,6 +454,25 @@ mod tests {
             .unwrap();
     }
 
+    /// What PEFT writes today for plain LoRA, every field of it.
+    #[test]
+    fn a_file_of_a_recent_peft_is_read() {
+        let config = read(json!({
+            "alora_invocation_tokens": null, "alpha_pattern": {}, "arrow_config": null,
+            "auto_mapping": null, "base_model_name_or_path": "a/model", "bias": "none",
+            "corda_config": null, "ensure_weight_tying": false, "eva_config": null,
+            "exclude_modules": null, "fan_in_fan_out": false, "inference_mode": true,
+            "init_lora_weights": true, "layer_replication": null, "layers_pattern": null,
+            "layers_to_transform": null, "loftq_config": {}, "lora_bias": false,
+            "lora_dropout": 0.05, "megatron_config": null, "megatron_core": "megatron.core",
+            "modules_to_save": null, "peft_version": "0.18.0", "qalora_group_size": 16,
+            "rank_pattern": {}, "revision": null, "target_parameters": null,
+            "task_type": "CAUSAL_LM", "trainable_token_indices": null, "use_dora": false,
+            "use_qalora": false, "use_rslora": false
+        }));
+        assert!(config.is_ok(), "{:?}", config.err());
+    }
+
     #[test]
     fn a_pattern_that_would_take_for_ever_is_an_error() {
         let config = read(json!({"target_modules": r"(?:(?=.)(.*)*)*\1x"}));

@@ -33,7 +33,7 @@ const PREFIX: &str = "base_model.model.";
 pub struct AdapterFiles {
     dir: PathBuf,
     config: AdapterConfig,
-    pairs: BTreeMap<(usize, Target), Pair>,
+    pairs: BTreeMap<Place, Pair>,
     digest: Digest,
 }
 
@@ -48,6 +48,9 @@ pub(super) struct Pair {
     /// (out, rank)
     pub(super) b: Vec<f32>,
 }
+
+/// A layer's number and which of its parts.
+type Place = (usize, Target);
 
 /// One of a layer's two matrices.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +88,7 @@ impl AdapterFiles {
         let mut matrices = read_matrices(&path, &bytes)?;
         drop(bytes);
         let mut pairs = BTreeMap::new();
-        let layers: Vec<(usize, Target)> = matrices.keys().map(|(place, _)| *place).collect();
+        let layers: Vec<Place> = matrices.keys().map(|(place, _)| *place).collect();
         for place in layers {
             let (a, b) = (matrices.remove(&(place, Half::A)), matrices.remove(&(place, Half::B)));
             match (a, b) {
@@ -152,7 +155,7 @@ fn join(
     config_path: &Path,
     path: &Path,
     config: &AdapterConfig,
-    place: (usize, Target),
+    place: Place,
     a: Matrix,
     b: Matrix,
 ) -> Result<Pair, LoadError> {
@@ -184,7 +187,7 @@ fn join(
 
 fn fit_pair(
     path: &Path,
-    place: (usize, Target),
+    place: Place,
     pair: &Pair,
     decoder: &DecoderConfig,
 ) -> Result<(), LoadError> {
@@ -223,10 +226,7 @@ pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, LoadE
 }
 
 /// Reads every tensor; one that belongs elsewhere than beside a decoder's layer is refused.
-fn read_matrices(
-    path: &Path,
-    bytes: &[u8],
-) -> Result<BTreeMap<((usize, Target), Half), Matrix>, LoadError> {
+fn read_matrices(path: &Path, bytes: &[u8]) -> Result<BTreeMap<(Place, Half), Matrix>, LoadError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|why| {
         let why: String = why.to_string().chars().take(200).collect();
         let problem = format!("is not a whole safetensors file: {why}");
@@ -269,13 +269,13 @@ fn read_numbers(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
 }
 
 /// The tensor's name as PEFT writes it.
-fn tensor_name((layer, target): (usize, Target), half: Half) -> String {
+fn tensor_name((layer, target): Place, half: Half) -> String {
     let letter = if half == Half::A { "A" } else { "B" };
     format!("{PREFIX}{}.lora_{letter}.weight", module(layer, target))
 }
 
 /// The place that a tensor's name speaks of; `None` if it is not one of this engine's.
-fn parse_name(name: &str) -> Option<((usize, Target), Half)> {
+fn parse_name(name: &str) -> Option<(Place, Half)> {
     let rest = name.strip_prefix(PREFIX)?.strip_prefix("model.layers.")?;
     let (number, rest) = rest.split_once('.')?;
     let layer: usize = number.parse().ok()?;

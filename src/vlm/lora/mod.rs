@@ -225,4 +225,27 @@ mod tests {
         assert_eq!(half.to_dtype(DType::F32)?.to_vec2::<f32>()?, [[13.0, 7.0], [22.0, 18.0]]);
         Ok(())
     }
+
+    /// The base's numbers are rounded to eight bits, the adapter's are not: it adds the same.
+    #[test]
+    fn a_quantised_layer_is_adapted_like_a_dense_one() -> Result<()> {
+        use super::super::linear::Linear;
+        let numbers = |rows: usize, columns: usize, step: f32| {
+            let list: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * step).sin()).collect();
+            Tensor::from_vec(list, (rows, columns), &Device::Cpu)
+        };
+        let pair = Pair { a: numbers(2, 64, 0.3)?, b: numbers(5, 2, 0.7)?, scale: 2.0 };
+        let (x, weight) = (numbers(3, 64, 0.11)?, numbers(5, 64, 0.37)?);
+        let dense = Linear::Dense { weight: weight.clone(), bias: None };
+        let format = candle_core::quantized::GgmlDType::Q8_0;
+        let quantised = Linear::Dense { weight, bias: None }.quantise(format)?;
+        for layer in [dense, quantised] {
+            let y = layer.forward(&x)?;
+            let more = (pair.add(&x, y.clone())? - y)?;
+            let exact = (x.matmul(&pair.a.t()?)?.matmul(&pair.b.t()?)? * 2.0)?;
+            let worst = (more - exact)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(worst < 1e-4, "{worst}"); // sums of order 100, rounded twice in f32
+        }
+        Ok(())
+    }
 }
