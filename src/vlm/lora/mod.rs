@@ -237,7 +237,7 @@ mod tests {
         let pair = Pair { a: numbers(2, 64, 0.3)?, b: numbers(5, 2, 0.7)?, scale: 2.0 };
         let (x, weight) = (numbers(3, 64, 0.11)?, numbers(5, 64, 0.37)?);
         let dense = Linear::Dense { weight: weight.clone(), bias: None };
-        let format = candle_core::quantized::GgmlDType::Q8_0;
+        let format = super::super::quant::Format::Q8_0;
         let quantised = Linear::Dense { weight, bias: None }.quantise(format)?;
         for layer in [dense, quantised] {
             let y = layer.forward(&x)?;
