@@ -59,6 +59,7 @@ fn main() -> anyhow::Result<()> {
         illegible: arguments.illegible,
         empty: arguments.empty,
         crowded: arguments.crowded,
+        rust: 0.0,
     };
     let temporary = format!("{}.pictures.part", arguments.name);
     let mut pictures = BufWriter::new(File::create(&temporary)?);

@@ -1,5 +1,7 @@
 //! The permanent record of one look at one part: plain data, written once, never changed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -113,6 +115,10 @@ pub struct Digests {
     pub config: String,
     /// The program's own file.
     pub program: String,
+    /// The adapter of each question that has one, by the question's name. Left out where there is
+    /// none, so that such a record is what it was before there were adapters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adapters: BTreeMap<String, String>,
 }
 
 impl Inspection {

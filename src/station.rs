@@ -7,6 +7,7 @@ use crate::camera;
 use crate::roi::Region;
 use crate::trigger;
 use crate::verdict::{Expected, Rules};
+use crate::vlm::AdapterRef;
 use crate::vlm::grammar::answer::{AnswerError, AnswerSpec, DefectsSpec, FieldSpec, SerialSpec};
 use crate::vlm::sampler::Sampling;
 
@@ -55,8 +56,20 @@ pub struct Question {
     pub text: String,
     /// Tiles of the high-definition view; 1 costs 313 tokens for a square.
     pub num_crops: usize,
+    /// What the model is adapted by while it answers; `None`: the model alone.
+    pub adapter: Option<AdapterRef>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+}
+
+impl Station {
+    /// The station with every question answered under `adapter`, or by the model alone.
+    pub fn with_adapter(mut self, adapter: Option<&AdapterRef>) -> Station {
+        for question in &mut self.questions {
+            question.adapter = adapter.cloned();
+        }
+        self
+    }
 }
 
 /// What kind of answer a question asks for.

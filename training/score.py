@@ -23,6 +23,7 @@ class Score:
     """Counts over a set of pictures."""
 
     count: Counter = field(default_factory=Counter)
+    classes: list[str] = field(default_factory=lambda: CLASSES)
     mistakes: list[str] = field(default_factory=list)
 
     def add(self, serial_answer: str, defects_answer: str, truth: dict) -> None:
@@ -61,7 +62,7 @@ class Score:
         except (KeyError, TypeError):
             whole = [set(), {(d["class"], d["severity"], d["location"]) for d in true}]
         classes = [{d[0] for d in some} for some in whole]
-        for name in CLASSES:
+        for name in self.classes:
             c[name, "hit"] += name in classes[0] and name in classes[1]
             c[name, "false"] += name in classes[0] - classes[1]
             c[name, "missed"] += name in classes[1] - classes[0]
@@ -85,7 +86,7 @@ class Score:
         out["legible refused"] = c["legible refused"] / max(1, c["legible"])
         out["illegible right"] = c["illegible right"] / max(1, c["illegible"])
         out["serial wrong but sure"] = c["serial wrong but sure"] / n
-        out["class macro F1"] = sum(map(self.f1, CLASSES)) / len(CLASSES)
+        out["class macro F1"] = sum(map(self.f1, self.classes)) / len(self.classes)
         out["class, severity, location F1"] = self.f1("whole")
         return out
 

@@ -22,6 +22,8 @@ Examples:
   inspectd evaluate --set set
   inspectd evaluate --set set --json report.json --misses misses.jsonl
   inspectd evaluate --set set --config /etc/inspectd/inspectd.toml --station press-3
+  inspectd evaluate --set set --config /etc/inspectd/inspectd.toml --adapter adapters/rust
+  inspectd evaluate --set set --config /etc/inspectd/inspectd.toml --no-adapter
 
 The pictures of a set show what a region sees. Without --config the built-in station is asked.";
 
@@ -39,6 +41,8 @@ pub struct Arguments {
     /// Ask this model folder instead of the configured one.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: super::adapter::Options,
     /// Write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -52,7 +56,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     telemetry::start("warn", telemetry::Format::Auto);
     let truths = evaluate::read_set(&arguments.set).map_err(|error| Exit::Usage.because(error))?;
     let Arguments { config, station, model, .. } = arguments;
-    let asked = Asked::load(config.as_deref(), station.as_deref(), model.as_deref())?;
+    let mut asked = Asked::load(config.as_deref(), station.as_deref(), model.as_deref())?;
+    asked.station = Arc::new(arguments.adapter.apply(Station::clone(&asked.station))?);
     let engine = daemon::load_engine(&asked.loaded.settings).map_err(super::run::exit_of)?;
     let bar = simulate::bar(truths.len() as u64, "pictures");
     let (report, misses) =

@@ -14,7 +14,8 @@ use crate::{evaluate, telemetry};
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd inspect part.png --station demo --config config/inspectd.toml
-  inspectd inspect crop.png --station demo --whole     (the picture is what the region sees)";
+  inspectd inspect crop.png --station demo --whole     (the picture is what the region sees)
+  inspectd inspect crop.png --station demo --whole --adapter adapters/rust";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -28,6 +29,8 @@ pub struct Arguments {
     /// Take the picture as what each region sees instead of cutting the regions out of it.
     #[arg(long)]
     whole: bool,
+    #[command(flatten)]
+    adapter: super::adapter::Options,
 }
 
 /// Names the evidence but leaves no file: this command is for trying, not for the log.
@@ -46,7 +49,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let station = pick(&loaded.stations, &arguments.station)?;
     let station =
         if arguments.whole { evaluate::whole_picture_station(station) } else { station.clone() };
-    let station = Arc::new(station);
+    let station = Arc::new(arguments.adapter.apply(station)?);
     let picture = read(&arguments.image)?;
 
     let settings = &loaded.settings;

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod adapter;
 mod audit;
 mod check;
 mod demo;

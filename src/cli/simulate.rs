@@ -12,7 +12,8 @@ pub const EXAMPLES: &str = "\
 Examples:
   inspectd simulate footage --parts 20 --seed 1 --speed 120 --out line.mkv
   inspectd simulate pictures --count 1000 --seed 7 --out set
-  inspectd simulate pictures --count 100 --seed 7 --dense --out training-set";
+  inspectd simulate pictures --count 100 --seed 7 --dense --out training-set
+  inspectd simulate pictures --count 300 --seed 21 --rust 0.5 --out rusty-set";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -51,6 +52,9 @@ enum Command {
         /// The share of pictures that show an empty belt or hardly any part.
         #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
         empty: f64,
+        /// The share of parts with rust, a defect that the built-in model was not trained on.
+        #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+        rust: f64,
         /// The folder to write.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -77,8 +81,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 summary.truth.display()
             );
         }
-        Command::Pictures { count, seed, dense, empty, out } => {
-            let mix = Mix { empty: *empty, ..Mix::default() };
+        Command::Pictures { count, seed, dense, empty, rust, out } => {
+            let mix = Mix { empty: *empty, rust: *rust, ..Mix::default() };
             let options =
                 SetOptions { count: *count, seed: *seed, dense: *dense, mix, out: out.clone() };
             let bar = bar(*count, "pictures");

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::report::{Problem, Problems};
+use super::station::adapter;
 use super::{Loaded, Settings, load};
 use crate::camera::{self, Source};
 use crate::roi::Area;
 use crate::station::{Question, Station, Task};
 use crate::trigger;
 use crate::verdict::Rules;
+use crate::vlm::AdapterRef;
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +44,11 @@ pub fn run(path: &Path, out: &mut dyn Write, colour: bool) -> io::Result<Checked
             return Ok(Checked::Bad);
         }
     };
-    let cameras = check_cameras(&loaded.stations);
-    write!(out, "{}{}", loaded.warnings.render(colour), cameras.render(colour))?;
-    if !cameras.is_empty() {
+    let mut problems = check_adapters(&loaded);
+    problems.extend(check_cameras(&loaded.stations));
+    let problems = Problems::new(problems);
+    write!(out, "{}{}", loaded.warnings.render(colour), problems.render(colour))?;
+    if !problems.is_empty() {
         writeln!(out, "{} is well written, but would not start on this machine.", path.display())?;
         return Ok(Checked::Bad);
     }
@@ -53,10 +57,29 @@ pub fn run(path: &Path, out: &mut dyn Write, colour: bool) -> io::Result<Checked
     Ok(Checked::Good)
 }
 
-fn check_cameras(stations: &[Station]) -> Problems {
+fn check_cameras(stations: &[Station]) -> Vec<Problem> {
     let check = |station: &Station| camera::check(&station.name, &station.camera).err();
-    let problems = stations.iter().filter_map(check).map(|why| Problem::error(why.to_string()));
-    Problems::new(problems.collect())
+    stations.iter().filter_map(check).map(|why| Problem::error(why.to_string())).collect()
+}
+
+/// Whether each adapter is one for this model; each is looked at once.
+fn check_adapters(loaded: &Loaded) -> Vec<Problem> {
+    let mut seen: Vec<&AdapterRef> = Vec::new();
+    let mut problems = Vec::new();
+    for station in &loaded.stations {
+        for adapter in station.questions.iter().filter_map(|asked| asked.adapter.as_ref()) {
+            if seen.contains(&adapter) {
+                continue;
+            }
+            seen.push(adapter);
+            if let Err(why) = adapter.check_fit(&loaded.settings.model.path) {
+                let title =
+                    format!("station \"{}\": the adapter does not fit: {why}", station.name);
+                problems.push(Problem::error(title).remedy(adapter::remedy(&why)));
+            }
+        }
+    }
+    problems
 }
 
 fn count(problems: &Problems) -> String {
@@ -117,6 +140,9 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
     }
     for asked in &station.questions {
         writeln!(out, "  question {}: {}", asked.name, question(asked))?;
+        if let Some(adapter) = &asked.adapter {
+            writeln!(out, "  adapter  {}, digest {}", adapter.dir.display(), adapter.digest)?;
+        }
     }
     rules(&station.rules, out)?;
     writeln!(out, "  digest   {}", station.config_digest)

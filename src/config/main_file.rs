@@ -58,6 +58,7 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
     );
     let max_context = table.whole("max_context", 256..=131_072);
     let cache_mib = table.whole("picture_cache_mib", 0..=4096).map_or(64, |n| n.into_inner());
+    let adapters = table.whole("adapters_max_mib", 0..=16_384).map_or(256, |n| n.into_inner());
     table.finish();
     Some(Model {
         path: path?.into_inner(),
@@ -66,6 +67,7 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
         long_context: long_context.map(|p| p.into_inner()).unwrap_or_default(),
         max_context: max_context.map(|n| n.into_inner() as usize),
         picture_cache_bytes: (cache_mib as usize) << 20,
+        adapters_max_bytes: (adapters as usize) << 20,
     })
 }
 

@@ -49,6 +49,9 @@ pub struct Model {
     /// Bytes for pictures that the model has already looked at. Default 64 MiB. Too low looks
     /// again for each question; too high only costs memory.
     pub picture_cache_bytes: usize,
+    /// Bytes that the adapters of all stations together may take. Default 256 MiB. Too low refuses
+    /// to start; too high only matters where many adapters are named.
+    pub adapters_max_bytes: usize,
 }
 
 impl Model {
@@ -63,6 +66,7 @@ impl Model {
             long_context: self.long_context,
             max_context: self.max_context,
             picture_cache_bytes: self.picture_cache_bytes,
+            adapters_max_bytes: self.adapters_max_bytes,
             ..EngineOptions::default()
         }
     }

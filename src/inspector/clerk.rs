@@ -1,10 +1,12 @@
 //! Fills in the record: the same form for a part that was looked at and for one that was missed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{EvidenceKeeper, Look, Part, conclude, cut_all, keep_all, millis};
 use crate::clock::{Clock, Stamp};
 use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Times};
+use crate::station::{Question, Station};
 use crate::verdict::{Reason, Verdict};
 
 /// Knows what every record of this run has in common.
@@ -89,8 +91,19 @@ impl Clerk {
                 model: self.model_digest.clone(),
                 config: station.config_digest.clone(),
                 program: self.program_digest.clone(),
+                adapters: adapters(station),
             },
             is_simulated: station.is_simulated,
         }
     }
+}
+
+/// The digest of each question's adapter, be it asked or not: a part that was missed would have been
+/// judged by them.
+fn adapters(station: &Station) -> BTreeMap<String, String> {
+    let one = |question: &Question| {
+        let digest = question.adapter.as_ref()?.digest.to_string();
+        Some((question.name.clone(), digest))
+    };
+    station.questions.iter().filter_map(one).collect()
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::adapters::{AdapterError, Adapters};
 use super::{Model, Reply};
 use crate::roi::Crop;
 use crate::station::{self, Station};
 use crate::vlm::ask::{AskError, Limits, Question};
 use crate::vlm::grammar::{AnswerError, Grammar, GrammarError};
-use crate::vlm::{Engine, EngineError, Picture, Session};
+use crate::vlm::{Adapter, Engine, EngineError, Picture, Session};
 
 /// Asks the engine. One session is kept, so that two questions about the same region share the
 /// system text and the picture.
@@ -17,7 +18,13 @@ pub struct EngineModel {
     engine: Arc<Engine>,
     session: Session,
     /// By station, then question.
-    prepared: HashMap<(String, String), Question>,
+    prepared: HashMap<(String, String), Prepared>,
+}
+
+/// A question ready to be asked, and what stands beside the model while it is answered.
+struct Prepared {
+    question: Question,
+    adapter: Option<Arc<Adapter>>,
 }
 
 /// Why a question cannot be put to this model.
@@ -40,23 +47,24 @@ enum Why {
     Grammar(#[from] GrammarError),
     #[error(transparent)]
     Ask(#[from] AskError),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
 }
 
 impl EngineModel {
-    /// Prepares every question of `stations`: grammar, token budget, prompt. An error names the
-    /// station and question that cannot be asked.
+    /// Prepares every question of `stations`: grammar, token budget, prompt, adapter. An error
+    /// names the station and question that cannot be asked.
     pub fn new(
         engine: Arc<Engine>,
         stations: &[Arc<Station>],
     ) -> Result<EngineModel, PrepareError> {
         let mut prepared = HashMap::new();
+        let mut adapters = Adapters::default();
         for station in stations {
             for question in &station.questions {
                 let (at, name) = (station.name.clone(), question.name.clone());
-                let ready = prepare(&engine, question).map_err(|why| PrepareError {
-                    station: at.clone(),
-                    question: name.clone(),
-                    why: Box::new(why),
+                let ready = prepare(&engine, &mut adapters, question).map_err(|why| {
+                    PrepareError { station: at.clone(), question: name.clone(), why: Box::new(why) }
                 })?;
                 prepared.insert((at, name), ready);
             }
@@ -66,7 +74,11 @@ impl EngineModel {
     }
 }
 
-fn prepare(engine: &Arc<Engine>, question: &station::Question) -> Result<Question, Why> {
+fn prepare(
+    engine: &Arc<Engine>,
+    adapters: &mut Adapters,
+    question: &station::Question,
+) -> Result<Prepared, Why> {
     let vocabulary = engine.vocabulary()?;
     let grammar = Grammar::compile(&question.task.answer()?, &vocabulary)?;
     let ready = Question {
@@ -78,7 +90,8 @@ fn prepare(engine: &Arc<Engine>, question: &station::Question) -> Result<Questio
         sampling: question.sampling.clone(),
     };
     ready.check(engine, question.regions.len())?;
-    Ok(ready)
+    let adapter = question.adapter.as_ref().map(|wanted| adapters.get(engine, wanted));
+    Ok(Prepared { question: ready, adapter: adapter.transpose()? })
 }
 
 impl Model for EngineModel {
@@ -90,7 +103,7 @@ impl Model for EngineModel {
         deadline: Instant,
     ) -> Reply {
         let key = (station.name.clone(), question.name.clone());
-        let Some(ready) = self.prepared.get(&key) else {
+        let Some(Prepared { question: ready, adapter }) = self.prepared.get(&key) else {
             let answer = Err("the question was not prepared at start-up".to_owned());
             return Reply { prompt: String::new(), answer };
         };
@@ -100,9 +113,10 @@ impl Model for EngineModel {
             .map(|crop| Picture::new(crop.picture.width, crop.picture.height, &crop.picture.data))
             .collect();
         let limits = Limits { deadline: Some(deadline), cancel: None };
-        let answer = pictures
-            .map_err(AskError::from)
-            .and_then(|pictures| self.engine.ask(&mut self.session, ready, &pictures, &limits));
+        let answer = pictures.map_err(AskError::from).and_then(|pictures| {
+            self.session.adapt(adapter.as_ref())?;
+            self.engine.ask(&mut self.session, ready, &pictures, &limits)
+        });
         if answer.is_err() {
             // What a failed pass left behind must not colour the next part's answer.
             self.session.reset();

@@ -3,6 +3,7 @@
 //! Whatever goes wrong on the way becomes data: a `review` with its reason, and a record. The
 //! inspector is synchronous and runs on the one thread that owns the model.
 
+mod adapters;
 mod clerk;
 mod engine_model;
 

@@ -1,4 +1,4 @@
-//! Defects on metal: scratch, dent, stain and crack. (A missing screw belongs to the plate.)
+//! Defects on metal: scratch, dent, stain, crack and rust. (A missing screw belongs to the plate.)
 
 use std::f32::consts::{PI, TAU};
 
@@ -36,6 +36,12 @@ enum Shape {
         radius: f32,
         phases: [f32; 3],
         softness: f32,
+        taken: [f32; 3],
+    },
+    /// Specks, each with its radius and how strongly it colours.
+    Specks {
+        radius: f32,
+        specks: Vec<(Point, f32, f32)>,
         taken: [f32; 3],
     },
     /// The plate paints it.
@@ -82,6 +88,7 @@ impl Flaw {
                 }
             }
             Class::MissingScrew => Shape::Hole { radius: 14.0 },
+            Class::Rust => rust(rng, centre, major),
         };
         Flaw { class, severity, centre, shape }
     }
@@ -94,6 +101,7 @@ impl Flaw {
             }
             Shape::Dent { radius, .. } => vec![(self.centre, radius * 1.25)],
             Shape::Stain { radius, .. } => vec![(self.centre, radius * 1.3)],
+            Shape::Specks { radius, .. } => vec![(self.centre, radius + 3.0)],
             Shape::Hole { radius } => vec![(self.centre, *radius)],
         }
     }
@@ -141,6 +149,14 @@ impl Flaw {
                 });
                 blot
             }
+            Shape::Specks { radius, specks, taken } => {
+                for (at, size, strength) in specks {
+                    canvas.paint(&Mask::disc(*at, *size), |c, k, _| {
+                        [0, 1, 2].map(|channel| c[channel] * (1.0 - k * strength * taken[channel]))
+                    });
+                }
+                Mask::disc(self.centre, *radius)
+            }
             Shape::Hole { radius } => Mask::disc(self.centre, *radius - 2.0),
         };
         canvas.mark(&mask, 0.4, |m| m.flaw = number);
@@ -165,6 +181,25 @@ fn scratch(rng: &mut impl Rng, (cx, cy): Point, major: bool) -> Shape {
         tone: rng.random_range(45.0..90.0),
         shadow: rng.random_range(15.0..40.0),
     }
+}
+
+/// Specks strewn over a disc, denser towards its middle. They take blue and green from the metal
+/// and leave the red, where a stain darkens all three nearly alike.
+fn rust(rng: &mut impl Rng, centre: Point, major: bool) -> Shape {
+    let radius: f32 =
+        if major { rng.random_range(20.0..27.0) } else { rng.random_range(9.0..13.0) };
+    // One speck for every 14 square pixels: they touch in the middle and stand alone at the rim.
+    let count = (PI * radius * radius / 14.0) as usize;
+    let specks = (0..count)
+        .map(|_| {
+            let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
+            let away = radius * rng.random_range(0.0f32..1.0).powf(0.65);
+            let at = (centre.0 + away * cos, centre.1 + away * sin);
+            (at, rng.random_range(0.7..2.2), rng.random_range(0.5..1.0))
+        })
+        .collect();
+    let depth: f32 = rng.random_range(0.8..1.0);
+    Shape::Specks { radius, specks, taken: [0.10, 0.45, 0.75].map(|v| v * depth) }
 }
 
 /// A jagged line with one or two branches, moved so that the box around it is centred.

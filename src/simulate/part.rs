@@ -24,12 +24,23 @@ pub struct Mix {
     /// Pictures of practice plates with several labels and small defects. For training only:
     /// they have no single serial, so [`Truth`] says nothing about them.
     pub crowded: f64,
+    /// Parts with a patch of rust, a defect that the built-in model was not trained on. It takes
+    /// the place of a second defect. At 0 no random number is spent on it, so that a set drawn
+    /// without rust has the same bytes as before there was any.
+    pub rust: f64,
 }
 
 impl Default for Mix {
     /// Most parts are good, as on a line that is worth running.
     fn default() -> Mix {
-        Mix { defective: 0.5, two_defects: 0.4, illegible: 0.04, empty: 0.0, crowded: 0.0 }
+        Mix {
+            defective: 0.5,
+            two_defects: 0.4,
+            illegible: 0.04,
+            empty: 0.0,
+            crowded: 0.0,
+            rust: 0.0,
+        }
     }
 }
 
@@ -76,8 +87,12 @@ impl Part {
         };
         let mut classes = Class::ALL;
         classes.shuffle(rng);
-        for class in &classes[..count] {
+        let rusty = mix.rust > 0.0 && rng.random_bool(mix.rust);
+        for class in &classes[..if rusty { count.min(1) } else { count }] {
             part.add(rng, *class, placing);
+        }
+        if rusty {
+            part.add(rng, Class::Rust, placing);
         }
         part
     }

@@ -79,7 +79,7 @@ pub fn write_set(options: &SetOptions, mut progress: impl FnMut(u64)) -> Result<
 /// * red: 0 no label, 1..=26 the cell of that character of [`super::SERIAL_ALPHABET`],
 ///   27 an illegible label;
 /// * green: low four bits the character's place 1..=8; bits 4 and 5 the screw (1 present, 2 missing);
-/// * blue: 0 no defect, else the class 1..=5 in bits 0 to 2, bit 3 set for major, the location
+/// * blue: 0 no defect, else the class 1..=6 in bits 0 to 2, bit 3 set for major, the location
 ///   0..=8 in bits 4 to 7.
 pub fn dense_pixels(drawn: &Picture) -> Vec<u8> {
     let blue = |number: u8| match number {
@@ -98,6 +98,7 @@ fn check(mix: &Mix) -> Result<(), Error> {
         ("two_defects", mix.two_defects),
         ("illegible", mix.illegible),
         ("empty", mix.empty),
+        ("rust", mix.rust),
     ];
     match fractions.into_iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
         Some((name, value)) => {

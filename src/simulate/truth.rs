@@ -16,10 +16,14 @@ pub enum Class {
     Crack,
     /// An empty screw hole.
     MissingScrew,
+    /// A patch of orange-brown specks. Not drawn unless asked for, see [`super::Mix::rust`].
+    Rust,
 }
 
 impl Class {
-    /// All classes, in canonical order.
+    /// The classes of every line, which the built-in model was trained on, in canonical order.
+    /// [`Class::Rust`] is not among them: this list is what a seed's random numbers choose from,
+    /// so a longer one would change every set that was ever written.
     pub const ALL: [Class; 5] =
         [Class::Scratch, Class::Dent, Class::Stain, Class::Crack, Class::MissingScrew];
 }

@@ -208,6 +208,9 @@ fn write_rest(
         field("Delivery", &format!("{}: {state}", delivery.kind), out)?;
     }
     field("Model", &look.digests.model, out)?;
+    for (question, digest) in &look.digests.adapters {
+        field("Adapter", &format!("{digest} for {question}"), out)?;
+    }
     field("Config", &look.digests.config, out)?;
     field("Program", &look.digests.program, out)
 }

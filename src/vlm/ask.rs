@@ -80,6 +80,7 @@ pub trait Steps {
 
 impl Engine {
     /// Asks `question` about `pictures`. `session` may hold any earlier prompt; what it shares with this one is reused.
+    /// It is answered with the adapter that the session was given last.
     pub fn ask(
         &self,
         session: &mut Session,

@@ -14,6 +14,7 @@ use super::config::{DecoderConfig, ModelConfig};
 use super::error::{EngineError, LoadError};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, Loader};
+use super::lora::{Adapter, Target};
 use super::quant::Matrix;
 use super::rope::{Regime, Rope, RopeTables};
 
@@ -58,13 +59,15 @@ struct Attention {
 }
 
 /// What all layers of one pass share.
-struct Pass {
+struct Pass<'a> {
     tables: RopeTables,
     /// First cached position that any row of this pass may see.
     first_key: usize,
     /// (rows, keys): 0 where a row may look, minus infinity elsewhere. `None` for a single row,
     /// which sees every key.
     mask: Option<Tensor>,
+    /// What stands beside the layers, if anything does.
+    adapter: Option<&'a Adapter>,
 }
 
 impl Decoder {
@@ -123,10 +126,25 @@ impl Decoder {
         cache: &mut KvCache,
         regime: Regime,
     ) -> std::result::Result<Tensor, EngineError> {
-        self.forward_observed(embeddings, cache, regime, &mut |_, _| {})
+        self.run(embeddings, cache, regime, None, &mut |_, _| {})
     }
 
-    /// The same; `after_layer` sees each layer's number and output, (rows, hidden). For tests and
+    /// The same with `adapter` beside the layers.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`], and [`EngineError::Prompt`] for an adapter with another number of
+    /// layers.
+    pub fn forward_adapted(
+        &self,
+        embeddings: &Tensor,
+        cache: &mut KvCache,
+        regime: Regime,
+        adapter: Option<&Adapter>,
+    ) -> std::result::Result<Tensor, EngineError> {
+        self.run(embeddings, cache, regime, adapter, &mut |_, _| {})
+    }
+
+    /// [`Decoder::forward`]; `after_layer` sees each layer's number and output, (rows, hidden). For tests and
     /// diagnosis.
     pub fn forward_observed(
         &self,
@@ -135,9 +153,23 @@ impl Decoder {
         regime: Regime,
         after_layer: &mut dyn FnMut(usize, &Tensor),
     ) -> std::result::Result<Tensor, EngineError> {
+        self.run(embeddings, cache, regime, None, after_layer)
+    }
+
+    fn run(
+        &self,
+        embeddings: &Tensor,
+        cache: &mut KvCache,
+        regime: Regime,
+        adapter: Option<&Adapter>,
+        after_layer: &mut dyn FnMut(usize, &Tensor),
+    ) -> std::result::Result<Tensor, EngineError> {
+        if adapter.is_some_and(|adapter| adapter.layers() != self.layers.len()) {
+            return Err(EngineError::Prompt("the adapter is of another model".to_string()));
+        }
         let rows = embeddings.dim(0)?;
         cache.reserve(rows)?;
-        let pass = self.pass(cache.len(), rows, regime)?;
+        let pass = Pass { adapter, ..self.pass(cache.len(), rows, regime)? };
         let mut x = embeddings.clone(); // (rows, hidden)
         for (number, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, cache, number)?; // (rows, hidden)
@@ -167,7 +199,7 @@ impl Decoder {
         self.layers.iter().any(|layer| matches!(layer.gate_up, Linear::Quantised { .. }))
     }
 
-    fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass> {
+    fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass<'static>> {
         let (dtype, device) = (self.dtype, &self.device);
         let tables = self.rope.tables(regime, held, rows, dtype, device)?;
         let first_key = self.config.sliding_window.map_or(0, |window| held.saturating_sub(window));
@@ -178,7 +210,18 @@ impl Decoder {
         } else {
             None
         };
-        Ok(Pass { tables, first_key, mask })
+        Ok(Pass { tables, first_key, mask, adapter: None })
+    }
+}
+
+impl Pass<'_> {
+    /// What `layer` makes of `x`, (rows, in), with what the adapter adds: (rows, out).
+    fn apply(&self, layer: &Linear, number: usize, target: Target, x: &Tensor) -> Result<Tensor> {
+        let y = layer.forward(x)?; // (rows, out)
+        match self.adapter {
+            Some(adapter) => adapter.add(number, target, x, y),
+            None => Ok(y),
+        }
     }
 }
 
@@ -245,21 +288,34 @@ impl Layer {
     }
 
     /// `x`: (rows, hidden). Returns the same shape.
-    fn forward(&self, x: &Tensor, pass: &Pass, cache: &KvCache, number: usize) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        cache: &KvCache,
+        number: usize,
+    ) -> Result<Tensor> {
         let x = (x + self.attention.forward(&self.input_norm.forward(x)?, pass, cache, number)?)?; // (rows, hidden)
-        let both = self.gate_up.forward(&self.inner_norm.forward(&x)?)?; // (rows, 2 intermediate)
+        let inner = self.inner_norm.forward(&x)?; // (rows, hidden)
+        let both = pass.apply(&self.gate_up, number, Target::GateUp, &inner)?; // (rows, 2 intermediate)
         let inner = both.dim(1)? / 2;
         let gated = (both.narrow(1, 0, inner)?.silu()? * both.narrow(1, inner, inner)?)?; // (rows, intermediate)
-        x + self.down.forward(&gated)?
+        x + pass.apply(&self.down, number, Target::Down, &gated)?
     }
 }
 
 impl Attention {
     /// `x`: (rows, hidden), normalised. Returns (rows, hidden).
-    fn forward(&self, x: &Tensor, pass: &Pass, cache: &KvCache, number: usize) -> Result<Tensor> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        pass: &Pass<'_>,
+        cache: &KvCache,
+        number: usize,
+    ) -> Result<Tensor> {
         let Attention { heads, kv_heads, head_dim, .. } = *self;
         let rows = x.dim(0)?;
-        let qkv = self.qkv.forward(x)?; // (rows, (heads + 2 kv_heads) head_dim): q, then k, then v, head by head
+        let qkv = pass.apply(&self.qkv, number, Target::Qkv, x)?; // (rows, (heads + 2 kv_heads) head_dim): q, then k, then v, head by head
         let part = |from: usize, count: usize| {
             let part = qkv.narrow(1, from * head_dim, count * head_dim)?; // (rows, count head_dim)
             part.reshape((rows, count, head_dim))?.transpose(0, 1) // (count, rows, head_dim)
@@ -283,7 +339,8 @@ impl Attention {
         let weights = masked_softmax(&scores, pass.mask.as_ref(), rows)?; // (kv_heads, group rows, keys)
         let mixed = weights.matmul(&values)?; // (kv_heads, group rows, head_dim)
         let mixed = mixed.reshape((heads, rows, head_dim))?.transpose(0, 1)?; // (rows, heads, head_dim)
-        self.out.forward(&mixed.reshape((rows, heads * head_dim))?)
+        let mixed = mixed.reshape((rows, heads * head_dim))?; // (rows, heads head_dim)
+        pass.apply(&self.out, number, Target::Out, &mixed)
     }
 }
 

@@ -47,6 +47,9 @@ pub struct EngineOptions {
     pub prefill_chunk: usize,
     /// Bytes of picture embeddings a session remembers beyond those in use. Default 64 MiB.
     pub picture_cache_bytes: usize,
+    /// Bytes that all adapters together may take. Default 256 MiB; rank 16 on every layer of the
+    /// published model takes 100 MB.
+    pub adapters_max_bytes: usize,
 }
 
 impl Default for EngineOptions {
@@ -60,6 +63,7 @@ impl Default for EngineOptions {
             max_context: None,
             prefill_chunk: 512,
             picture_cache_bytes: 64 << 20,
+            adapters_max_bytes: 256 << 20,
         }
     }
 }

@@ -189,7 +189,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A value as it may stand in a message: short, whatever was in the file.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),

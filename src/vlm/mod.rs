@@ -14,6 +14,7 @@
 //! | [`vision`] | a tile to 576 patch features |
 //! | [`projector`] | patch features to embeddings, with line ends and separator |
 //! | [`rope`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
+//! | [`lora`] | adapters beside the decoder's layers, one a question |
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
 //! | [`accuracy`] | how far fewer bits move the model |
@@ -37,6 +38,7 @@ pub mod grammar;
 mod json_fields;
 pub mod kv_cache;
 pub mod linear;
+pub mod lora;
 pub mod picture;
 mod picture_memory;
 pub mod pixels;
@@ -59,6 +61,7 @@ pub use digest::Digest;
 pub use encoded::Encoded;
 pub use engine::{Engine, EngineOptions};
 pub use error::{EngineError, LoadError};
+pub use lora::{Adapter, AdapterRef};
 pub use picture::Picture;
 pub use session::{PromptPass, Session};
 pub use tokenizer::{ChatTokenizer, Message, Role, chat_prompt, image_tag};

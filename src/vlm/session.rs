@@ -14,6 +14,7 @@
 //! computed again, from embeddings (pictures do not pass the tower again); with
 //! [`LongContext::Keep`] the old rows stay and only new ones use the long list.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
@@ -24,6 +25,7 @@ use super::encoded::Encoded;
 use super::engine::Engine;
 use super::error::EngineError;
 use super::kv_cache::KvCache;
+use super::lora::Adapter;
 use super::picture::Picture;
 use super::picture_memory::{PictureKey, PictureMemory};
 use super::rope::Regime;
@@ -35,6 +37,8 @@ pub struct Session {
     held: Vec<Held>,
     pictures: PictureMemory,
     model: Digest,
+    /// What stood beside the layers when every held position was computed.
+    adapter: Option<Arc<Adapter>>,
 }
 
 /// What stands at a position.
@@ -93,7 +97,28 @@ impl Session {
             held: Vec::new(),
             pictures: PictureMemory::new(options.picture_cache_bytes),
             model: engine.digest(),
+            adapter: None,
         }
+    }
+
+    /// Computes with `adapter` from now on; `None`: with the model alone. All positions are
+    /// forgotten if they were computed with another one; remembered pictures stay, as the tower has
+    /// no adapter.
+    ///
+    /// # Errors
+    /// [`EngineError::Prompt`] if the adapter was loaded for another model; the session is then
+    /// unchanged.
+    pub fn adapt(&mut self, adapter: Option<&Arc<Adapter>>) -> Result<(), EngineError> {
+        if adapter.is_some_and(|adapter| adapter.model() != self.model) {
+            let problem = "the adapter was loaded for another model".to_string();
+            return Err(EngineError::Prompt(problem));
+        }
+        let digest = |adapter: &Arc<Adapter>| adapter.digest();
+        if adapter.map(digest) != self.adapter.as_ref().map(digest) {
+            self.reset();
+            self.adapter = adapter.cloned();
+        }
+        Ok(())
     }
 
     /// Makes the session hold exactly this prompt, reusing the longest common beginning, and
@@ -242,7 +267,8 @@ impl Session {
         let mut left = slots.len();
         for chunk in slots.chunks(engine.options().prefill_chunk) {
             let embeddings = self.embed(engine, chunk)?; // (chunk, hidden)
-            let hidden = decoder.forward(&embeddings, &mut self.cache, regime)?; // (chunk, hidden)
+            let adapter = self.adapter.as_deref();
+            let hidden = decoder.forward_adapted(&embeddings, &mut self.cache, regime, adapter)?; // (chunk, hidden)
             self.held.extend(chunk.iter().map(|slot| Held { slot: *slot, regime }));
             left -= chunk.len();
             let first = match wanted {

@@ -7,6 +7,7 @@
 //! picture.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Tensor};
@@ -17,6 +18,7 @@ use super::digest::Digest;
 use super::encoded::Encoded;
 use super::engine::{Engine, EngineOptions};
 use super::error::{EngineError, LoadError};
+use super::lora::Adapter;
 use super::picture::Picture;
 use super::pixels::{TILE, TILE_LEN};
 use super::session::Session;
@@ -26,6 +28,8 @@ use super::session::Session;
 pub struct TraceOptions {
     /// The model folder.
     pub model: PathBuf,
+    /// An adapter's folder; `None`: the model alone.
+    pub adapter: Option<PathBuf>,
     /// Where the prompt comes from.
     pub prompt: TracePrompt,
     /// Picture files, in the order of their tags.
@@ -66,6 +70,8 @@ pub struct TraceSummary {
     pub text: String,
     /// Digest of the model folder.
     pub model: Digest,
+    /// Digest of the adapter, if there was one.
+    pub adapter: Option<Digest>,
     /// Time to load the model.
     pub load: Duration,
     /// Time for resizing and normalising.
@@ -121,6 +127,8 @@ pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
     let engine_options =
         EngineOptions { long_context: options.long_context, ..EngineOptions::default() };
     let engine = Engine::load(&options.model, &engine_options)?;
+    let load_adapter = |dir: &PathBuf| Adapter::load(dir, &engine).map(Arc::new);
+    let adapter = options.adapter.as_ref().map(load_adapter).transpose()?;
     let load = start.elapsed();
 
     let files = options.images.iter().map(|path| decode(path)).collect::<Result<Vec<_>, _>>()?;
@@ -138,6 +146,7 @@ pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
         tensors.push(pixel_values(&engine, &pictures, num_crops)?);
     }
     let mut session = Session::new(&engine);
+    session.adapt(adapter.as_ref())?;
     let pass = session.prompt(&engine, &encoded, &pictures)?;
     if !pictures.is_empty() {
         tensors.push(image_embeds(&session, &encoded)?);
@@ -158,6 +167,7 @@ pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
         text: engine.tokenizer().decode(&greedy)?,
         greedy,
         model: engine.digest(),
+        adapter: adapter.map(|adapter| adapter.digest()),
         load,
         preprocess: pass.preprocess,
         tower: pass.tower,

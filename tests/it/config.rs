@@ -93,7 +93,7 @@ fn changed(from: &str, to: &str) -> String {
 
 /// Compares with `tests/golden/config/NAME.txt`; UPDATE_GOLDEN=1 rewrites that instead.
 #[track_caller]
-fn assert_golden(name: &str, words: &str) {
+pub(crate) fn assert_golden(name: &str, words: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config");
     let path = folder.join(format!("{name}.txt"));
     let words = format!("{}\n", words.trim_end());

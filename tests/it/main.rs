@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accuracy;
+mod adapters;
 mod architecture;
 #[cfg(feature = "gst")]
 mod camera;
@@ -27,5 +28,6 @@ mod support;
 mod trigger;
 mod vlm_35;
 mod vlm_load;
+mod vlm_lora;
 mod vlm_reference;
 mod vlm_session;

@@ -109,7 +109,7 @@ fn kit_answer_across_the_switch_with_everything_computed_again() {
 }
 
 /// Where cases, pictures and numbers lie.
-struct Kit {
+pub(crate) struct Kit {
     /// `None` if the kit is not here.
     root: Option<PathBuf>,
     /// A model's folder, by name.
@@ -122,8 +122,8 @@ struct Cases {
 }
 
 #[derive(Deserialize)]
-struct CaseInfo {
-    name: String,
+pub(crate) struct CaseInfo {
+    pub(crate) name: String,
     model: String,
     num_crops: usize,
     images: Vec<String>,
@@ -136,16 +136,16 @@ struct CaseInfo {
     logits_vocab_stride: usize,
 }
 
-struct Case {
-    info: CaseInfo,
+pub(crate) struct Case {
+    pub(crate) info: CaseInfo,
     folder: PathBuf,
     model: PathBuf,
-    engine: Engine,
+    pub(crate) engine: Engine,
     pictures: Vec<image::RgbImage>,
 }
 
 impl Kit {
-    fn fixture() -> Kit {
+    pub(crate) fn fixture() -> Kit {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_gqa/reference");
         Kit { root: Some(root), models: |root, _| root.join("..") }
     }
@@ -159,7 +159,7 @@ impl Kit {
         Kit { root, models: |root, name| root.join("models").join(name) }
     }
 
-    fn each_case(&self, check: impl Fn(&Case)) {
+    pub(crate) fn each_case(&self, check: impl Fn(&Case)) {
         let Some(root) = &self.root else { return };
         let cases: Cases = read_json(&root.join("cases.json"));
         assert!(!cases.cases.is_empty());
@@ -215,7 +215,7 @@ impl Kit {
 }
 
 impl Case {
-    fn pictures(&self) -> Vec<Picture<'_>> {
+    pub(crate) fn pictures(&self) -> Vec<Picture<'_>> {
         fn borrow(file: &image::RgbImage) -> Picture<'_> {
             Picture::new(file.width(), file.height(), file.as_raw()).unwrap()
         }
@@ -231,7 +231,7 @@ impl Case {
         path.exists().then(|| Npy::read(&path))
     }
 
-    fn encoded(&self) -> Encoded {
+    pub(crate) fn encoded(&self) -> Encoded {
         let (pictures, crops) = (self.pictures(), self.info.num_crops);
         match &self.info.prompt {
             Some(prompt) => self.engine.encode(prompt, &pictures, crops).unwrap(),

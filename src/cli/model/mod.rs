@@ -11,7 +11,8 @@ Examples:
   inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
   inspectd model accuracy --model models/builtin --set set
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
-  inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors";
+  inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors
+  inspectd model trace --model DIR --adapter ADAPTER --ids-file ids.json --out trace.safetensors";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {

@@ -13,6 +13,9 @@ pub struct Arguments {
     /// The model's folder, as published.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    /// An adapter's folder, as PEFT writes it, to put beside the model's layers.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// A file with the full prompt, after the chat template.
     #[arg(long, value_name = "FILE", required_unless_present = "ids_file")]
     prompt_file: Option<PathBuf>,
@@ -55,6 +58,7 @@ pub fn run(trace: &Arguments) -> anyhow::Result<()> {
     };
     let options = TraceOptions {
         model: trace.model.clone(),
+        adapter: trace.adapter.clone(),
         prompt,
         images: trace.images.clone(),
         num_crops: trace.num_crops,
@@ -68,6 +72,9 @@ pub fn run(trace: &Arguments) -> anyhow::Result<()> {
     };
     let summary = vlm::trace::trace(&options).map_err(|error| Exit::Model.because(error))?;
     println!("model         {}", summary.model);
+    if let Some(adapter) = summary.adapter {
+        println!("adapter       {adapter}");
+    }
     println!(
         "prompt        {} tokens, {} of pictures",
         summary.prompt_tokens, summary.image_tokens

@@ -1,5 +1,6 @@
 //! One station file into a [`Station`], part by part.
 
+pub(super) mod adapter;
 mod answer;
 mod camera;
 mod prompt;
@@ -39,10 +40,11 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let is_simulated = top.flag("simulated").is_some_and(|flag| flag.into_inner());
     let deadline_ms = top.whole("deadline_ms", 50..=600_000);
     let queue = top.whole("queue_parts", 1..=64);
+    let adapter = adapter::read(&mut top);
     let camera = camera::read(top.table("camera"));
     let trigger = trigger::read(top.table("trigger"));
     let regions = region::read(&mut top);
-    let asked = question::read(&mut top, &regions);
+    let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
     let own_name = name.as_ref().map(|name| name.get_ref().clone());
     top.finish();

@@ -4,11 +4,13 @@ use toml::Spanned;
 
 use super::super::reader::Reader;
 use super::super::words::choices;
+use super::adapter;
 use super::answer;
 use super::prompt;
 use super::region::Named;
 use crate::station::{Question, Task};
 use crate::verdict::CheckDigit;
+use crate::vlm::AdapterRef;
 use crate::vlm::config::MAX_NUM_CROPS;
 use crate::vlm::sampler::{PRESETS, Sampling};
 
@@ -45,8 +47,9 @@ pub struct Asked {
     pub optional_fields: Vec<String>,
 }
 
-/// Reads all questions. At least one is required.
-pub fn read(top: &mut Reader<'_>, regions: &[Named]) -> Vec<Asked> {
+/// Reads all questions. At least one is required. `adapter` is the station's, for questions that
+/// name none.
+pub fn read(top: &mut Reader<'_>, regions: &[Named], adapter: Option<&AdapterRef>) -> Vec<Asked> {
     let tables = top.tables("question", "question", QUESTIONS_MAX);
     if !top.has("question") || (tables.is_empty() && top.is_empty_list("question")) {
         let remedy = "add a [[question]] with `name` and `task`";
@@ -62,7 +65,7 @@ pub fn read(top: &mut Reader<'_>, regions: &[Named]) -> Vec<Asked> {
             table.refuse_twin("questions", name, &names);
             names.push(name.clone());
         }
-        asked.extend(read_one(table, name, regions));
+        asked.extend(read_one(table, name, regions, adapter));
     }
     note_unused(top, regions, &asked);
     asked
@@ -72,6 +75,7 @@ fn read_one(
     mut table: Reader<'_>,
     name: Option<Spanned<String>>,
     regions: &[Named],
+    adapter: Option<&AdapterRef>,
 ) -> Option<Asked> {
     let shown = read_regions(&mut table, regions);
     let span = table.span();
@@ -80,6 +84,7 @@ fn read_one(
     let text = prompt::read_question(&mut table, shown.as_ref().map(Vec::len), default);
     let system = prompt::read_plain(&mut table, "system");
     let examples = read_examples(&mut table);
+    let own_adapter = adapter::read(&mut table);
     let num_crops = table.whole("num_crops", 1..=MAX_NUM_CROPS as i64);
     if let (Some(crops), Some(shown)) = (&num_crops, &shown) {
         warn_of_crops(&table, *crops.get_ref() as usize, shown.len());
@@ -96,6 +101,7 @@ fn read_one(
         examples,
         text: text?,
         num_crops: num_crops.map_or(1, |count| count.into_inner() as usize),
+        adapter: own_adapter.or_else(|| adapter.cloned()),
         sampling,
     };
     let (check_digit, optional_fields) = (task.check_digit, task.optional_fields);

@@ -74,6 +74,7 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
             model: "11".repeat(32),
             config: "22".repeat(32),
             program: "33".repeat(32),
+            ..Digests::default()
         },
         is_simulated: false,
     }
