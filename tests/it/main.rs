@@ -13,6 +13,7 @@ mod config;
 mod delivery_model;
 #[cfg(feature = "gst")]
 mod footage;
+mod gguf;
 mod grammar;
 #[cfg(feature = "gst")]
 mod line;
@@ -20,6 +21,7 @@ mod mqtt;
 mod outbox_model;
 mod pipeline;
 mod replay;
+mod quantize;
 #[cfg(feature = "gst")]
 mod rtsp;
 mod store;

@@ -117,7 +117,14 @@ pub fn quantize(
     let plan = Plan::new(&source.config, options.mix);
     check_tensors(&mut source, &plan)?;
     let mut partial = Partial::open(&options.out)?;
-    let resumed = prepare(options, &source, &plan, &mut partial, stop, report)?;
+    let resumed = prepare(options, &source, &plan, &mut partial, stop, report);
+    let resumed = resumed.map_err(|error| match error {
+        // Those who only read know nothing of the plan.
+        QuantizeError::Stopped { done, .. } => {
+            QuantizeError::Stopped { done, of: plan.tensors.len() }
+        }
+        other => other,
+    })?;
     let identity = resumed.identity;
     check_room(&options.out, &plan, &partial)?;
     write_tensors(options, &mut source, &plan, &mut partial, stop, report)?;

@@ -5,3 +5,4 @@ pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;
 pub mod station;
+pub mod wide_model;
