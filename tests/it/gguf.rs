@@ -24,6 +24,7 @@ fn small() -> &'static [u8] {
             mix: Mix::Q8_0,
             out: dir.path().join("m.gguf"),
             force: false,
+            imatrix: None,
         };
         quantize(&options, &AtomicBool::new(false), &mut |_| {}).unwrap();
         fs::read(options.out).unwrap()
@@ -100,9 +101,18 @@ fn a_file_without_its_texts_or_tensors_names_what_is_missing() {
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         bytes
     };
-    refused(&broken("inspectd.file.tokenizer.json", "inspectd.file.tokenizer.JSON"), &["tokenizer.json"]);
-    refused(&broken("blk.1.attn_output.weight", "blk.1.attn_OUTPUT.weight"), &["model.layers.1.self_attn.o_proj.weight", "blk.1.attn_output.weight"]);
-    refused(&broken("\"intermediate_size\": 160", "\"intermediate_size\": 128"), &["gate_up_proj", "[256, 64]"]);
+    refused(
+        &broken("inspectd.file.tokenizer.json", "inspectd.file.tokenizer.JSON"),
+        &["tokenizer.json"],
+    );
+    refused(
+        &broken("blk.1.attn_output.weight", "blk.1.attn_OUTPUT.weight"),
+        &["model.layers.1.self_attn.o_proj.weight", "blk.1.attn_output.weight"],
+    );
+    refused(
+        &broken("\"intermediate_size\": 160", "\"intermediate_size\": 128"),
+        &["gate_up_proj", "[256, 64]"],
+    );
 }
 
 #[test]

@@ -20,8 +20,8 @@ mod line;
 mod mqtt;
 mod outbox_model;
 mod pipeline;
-mod replay;
 mod quantize;
+mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
 mod store;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Device, Tensor};
+use inspectd::simulate::{SetOptions, write_set};
 use inspectd::vlm::config::LongContext;
 use inspectd::vlm::gguf::GgufModel;
 use inspectd::vlm::quantize::{
@@ -39,7 +40,13 @@ impl Bench {
     }
 
     fn options(&self, mix: Mix, out: &str) -> QuantizeOptions {
-        QuantizeOptions { model: self.model(), mix, out: self.path(out), force: false }
+        QuantizeOptions {
+            model: self.model(),
+            mix,
+            out: self.path(out),
+            force: false,
+            imatrix: None,
+        }
     }
 
     fn make(&self, mix: Mix, out: &str) -> Result<QuantizeSummary, QuantizeError> {
@@ -122,7 +129,10 @@ fn every_format_runs_from_the_one_file_and_stays_near_the_source() {
         let out = format!("{}.gguf", mix.name());
         let made = bench.make(mix, &out).unwrap();
         assert_eq!(made.file_bytes, fs::metadata(bench.path(&out)).unwrap().len());
-        assert!(made.embeddings.relative < 0.02 && made.embeddings.worst_cosine > 0.999, "{made:?}");
+        assert!(
+            made.embeddings.relative < 0.02 && made.embeddings.worst_cosine > 0.999,
+            "{made:?}"
+        );
         let close = traced(&bench.path(&out), &bench.path("close.safetensors"));
         assert!(relative(&close.0, &exact.0) < 0.02, "{mix:?}: tower and projector");
         let logits = relative(&close.1, &exact.1);
@@ -157,9 +167,14 @@ fn the_file_carries_texts_and_digests_of_its_source() {
     }
     assert_eq!(model.text("general.license"), Some("mit"));
     assert_eq!(model.text("inspectd.mix"), Some("q8_0"));
-    let weights = inspectd::vlm::Digest::of(&fs::read(bench.model().join("model.safetensors")).unwrap());
+    let weights =
+        inspectd::vlm::Digest::of(&fs::read(bench.model().join("model.safetensors")).unwrap());
     let line = format!("{weights}  model.safetensors");
-    assert!(model.source_digests().lines().any(|found| found == line), "{}", model.source_digests());
+    assert!(
+        model.source_digests().lines().any(|found| found == line),
+        "{}",
+        model.source_digests()
+    );
     assert_eq!(model.damaged_tensors(|_| {}), Some(Vec::new()));
 }
 
@@ -356,7 +371,10 @@ fn a_source_with_a_number_that_is_none_is_refused_by_tensor() {
     bytes[end - 2..].copy_from_slice(&half::bf16::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     let error = bench.make(Mix::Q4KM, "m.gguf").unwrap_err();
-    assert!(matches!(&error, QuantizeError::NotFinite { tensor, .. } if !tensor.is_empty()), "{error}");
+    assert!(
+        matches!(&error, QuantizeError::NotFinite { tensor, .. } if !tensor.is_empty()),
+        "{error}"
+    );
     assert!(!bench.path("m.gguf").exists());
 }
 
@@ -369,8 +387,65 @@ fn a_source_that_is_not_whole_is_refused_before_anything_is_written() {
     fs::rename(bench.path("away"), bench.model().join("tokenizer.json")).unwrap();
     let config = bench.model().join("config.json");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("\"intermediate_size\": 512", "\"intermediate_size\": 768")).unwrap();
+    fs::write(&config, text.replace("\"intermediate_size\": 512", "\"intermediate_size\": 768"))
+        .unwrap();
     let words = bench.make(Mix::Q4KM, "m.gguf").unwrap_err().to_string();
     assert!(words.contains("gate_up_proj") && words.contains("[1536, 256]"), "{words}");
     assert!(!bench.path("m.gguf.partial").exists());
+}
+
+/// Pictures of a station, the built-in model, and the matrix that comes of the two.
+#[test]
+fn calibration_weighs_what_the_pictures_make_large() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
+    let set =
+        SetOptions { count: 3, seed: 5, dense: true, mix: Default::default(), out: at("set") };
+    write_set(&set, |_| {}).unwrap();
+    let calibrate = |out: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inspectd"));
+        command.args(["model", "calibrate", "--model"]).arg(&model);
+        command
+            .arg("--pictures")
+            .arg(pictures_of(&at("set")))
+            .arg("--out")
+            .arg(out)
+            .output()
+            .unwrap()
+    };
+    let output = calibrate(&at("i.safetensors"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("3 pictures"), "{output:?}");
+    assert!(text.contains("0 with an error"), "{text}");
+    let again = calibrate(&at("i.safetensors"));
+    assert_eq!(again.status.code(), Some(2), "it is there already");
+
+    let options = |imatrix: Option<PathBuf>, out: &str| QuantizeOptions {
+        model: model.clone(),
+        mix: Mix::Q4KM,
+        out: at(out),
+        force: false,
+        imatrix,
+    };
+    let make = |options: &QuantizeOptions| quantize(options, &AtomicBool::new(false), &mut |_| {});
+    let plain = make(&options(None, "plain.gguf")).unwrap();
+    let weighed = make(&options(Some(at("i.safetensors")), "weighed.gguf")).unwrap();
+    assert_eq!((plain.weighed, weighed.weighed), (0, 4), "the four matrices with rows of 512");
+    assert!(weighed.file_bytes > plain.file_bytes);
+    let digest = inspectd::vlm::Digest::of(&fs::read(at("i.safetensors")).unwrap()).to_string();
+    let file = GgufModel::open(&at("weighed.gguf")).unwrap();
+    assert_eq!(file.text("inspectd.imatrix"), Some(digest.as_str()));
+
+    let bench = Bench::new(Sizes::default());
+    let other =
+        QuantizeOptions { model: bench.model(), ..options(Some(at("i.safetensors")), "x.gguf") };
+    let words = make(&other).unwrap_err().to_string();
+    assert!(words.contains("inputs there and") && words.contains("i.safetensors"), "{words}");
+}
+
+/// Where a set's pictures lie.
+fn pictures_of(set: &Path) -> PathBuf {
+    let inner = set.join("pictures");
+    if inner.is_dir() { inner } else { set.to_path_buf() }
 }
