@@ -38,7 +38,7 @@ pub struct Arguments {
     /// The station to ask; the first one without it.
     #[arg(long)]
     station: Option<String>,
-    /// Ask this model folder instead of the configured one.
+    /// Ask this model (folder or GGUF file) instead of the configured one.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     #[command(flatten)]

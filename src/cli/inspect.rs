@@ -90,7 +90,7 @@ pub(super) fn pick<'s>(stations: &'s [Station], name: &str) -> anyhow::Result<&'
     })
 }
 
-fn read(path: &PathBuf) -> anyhow::Result<Rgb8> {
+pub(super) fn read(path: &std::path::Path) -> anyhow::Result<Rgb8> {
     let unreadable = |why: String| {
         Exit::Usage.because(anyhow::anyhow!("cannot read the picture {}: {why}", path.display()))
     };

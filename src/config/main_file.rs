@@ -41,10 +41,13 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
 fn read_model(mut table: Reader<'_>) -> Option<Model> {
     let path = table.path("path");
     let path = table.required("path", path, "path = \"/usr/share/inspectd/model\"");
-    if let Some(path) = path.as_ref().filter(|path| !path.get_ref().is_dir()) {
-        let title =
-            format!("there is no model folder {} on this machine", path.get_ref().display());
-        table.warn(path.span(), title, "put the model there before the service starts");
+    if let Some(path) = path.as_ref().filter(|path| !path.get_ref().exists()) {
+        let title = format!("there is no model {} on this machine", path.get_ref().display());
+        table.warn(
+            path.span(),
+            title,
+            "put the model's folder or GGUF file there before the service starts",
+        );
     }
     let here = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = table.whole("threads", 1..=256).map_or(here, |n| n.into_inner() as usize);

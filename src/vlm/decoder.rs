@@ -84,10 +84,11 @@ impl Decoder {
             Linear::Quantised { weight, .. } => {
                 (Embedding::Quantised(weight.clone()), Linear::Quantised { weight, bias: None })
             }
+            Linear::Observed { .. } => unreachable!("only `Loader::observed` makes one"),
         }; // the copies share the storage
         let head = match config.tied {
             true => tied,
-            false => loader.linear("lm_head", config.vocab, config.hidden)?,
+            false => loader.observed("lm_head", config.vocab, config.hidden)?,
         };
         let layers = (0..config.layers).map(|number| Layer::load(loader, &config, number));
         Ok(Decoder {
@@ -196,7 +197,7 @@ impl Decoder {
 
     /// Whether the layers' weights are quantised.
     pub fn is_quantised(&self) -> bool {
-        self.layers.iter().any(|layer| matches!(layer.gate_up, Linear::Quantised { .. }))
+        self.layers.iter().any(|layer| layer.gate_up.is_quantised())
     }
 
     fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass<'static>> {
@@ -268,12 +269,12 @@ impl Layer {
         let DecoderConfig { hidden, intermediate, heads, kv_heads, head_dim, .. } = *config;
         let name = |part: &str| format!("model.layers.{number}.{part}");
         let attention = Attention {
-            qkv: loader.linear(
+            qkv: loader.observed(
                 &name("self_attn.qkv_proj"),
                 (heads + 2 * kv_heads) * head_dim,
                 hidden,
             )?,
-            out: loader.linear(&name("self_attn.o_proj"), hidden, heads * head_dim)?,
+            out: loader.observed(&name("self_attn.o_proj"), hidden, heads * head_dim)?,
             heads,
             kv_heads,
             head_dim,
@@ -282,8 +283,8 @@ impl Layer {
             input_norm: RmsNorm::load(loader, &name("input_layernorm"), config)?,
             attention,
             inner_norm: RmsNorm::load(loader, &name("post_attention_layernorm"), config)?,
-            gate_up: loader.linear(&name("mlp.gate_up_proj"), 2 * intermediate, hidden)?,
-            down: loader.linear(&name("mlp.down_proj"), hidden, intermediate)?,
+            gate_up: loader.observed(&name("mlp.gate_up_proj"), 2 * intermediate, hidden)?,
+            down: loader.observed(&name("mlp.down_proj"), hidden, intermediate)?,
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
+use super::calibrate::Observer;
 use super::config::{self, LongContext, ModelConfig};
 use super::decoder::Decoder;
 use super::digest::Digest;
@@ -97,6 +98,15 @@ impl Engine {
     /// # Errors
     /// [`LoadError`], which names the file and the field or tensor.
     pub fn load(dir: &Path, options: &EngineOptions) -> Result<Engine, LoadError> {
+        Engine::load_observed(dir, options, None)
+    }
+
+    /// The same; `observer` sees the inputs of the decoder's matrices whenever the engine works.
+    pub fn load_observed(
+        dir: &Path,
+        options: &EngineOptions,
+        observer: Option<&Observer>,
+    ) -> Result<Engine, LoadError> {
         check_options(options)?;
         let mut folder = ModelFolder::open(dir)?;
         let config = read_config(&mut folder)?;
@@ -111,6 +121,7 @@ impl Engine {
             let digest = scope.spawn(|| folder.digest());
             let mut loader = Loader::new(&folder, options.dtype, &options.device);
             loader.formats = formats(&config, options.quantise);
+            loader.observer = observer;
             let parts = load_parts(&loader, &config);
             (digest.join().expect("hashing bytes that are mapped does not panic"), parts)
         });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::calibrate::{Observer, Tap};
 use super::error::LoadError;
 use super::quant::{Format, Matrix};
 use super::weights::{ModelFolder, Stored};
@@ -28,6 +29,13 @@ pub enum Linear {
         /// (out), f32
         bias: Option<Tensor>,
     },
+    /// A layer whose inputs are looked at on their way, for calibration.
+    Observed {
+        /// The layer itself.
+        layer: Box<Linear>,
+        /// Where the squares of its inputs go.
+        tap: Arc<Tap>,
+    },
 }
 
 impl Linear {
@@ -35,6 +43,10 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (y, bias) = match self {
             Linear::Dense { weight, bias } => (x.matmul(&weight.t()?)?, bias), // t() turns strides, copies nothing
+            Linear::Observed { layer, tap } => {
+                tap.see(x)?;
+                return layer.forward(x);
+            }
             Linear::Quantised { weight, bias } => {
                 (weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?, bias)
             }
@@ -42,6 +54,15 @@ impl Linear {
         match bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
+        }
+    }
+
+    /// Whether its weight is quantised.
+    pub fn is_quantised(&self) -> bool {
+        match self {
+            Linear::Dense { .. } => false,
+            Linear::Quantised { .. } => true,
+            Linear::Observed { layer, .. } => layer.is_quantised(),
         }
     }
 
@@ -68,12 +89,14 @@ pub(crate) struct Loader<'a> {
     pub(crate) device: &'a Device,
     /// Weights to be quantised when they are loaded, by published name.
     pub(crate) formats: HashMap<String, Format>,
+    /// Who looks at the inputs of the decoder's matrices, if anybody.
+    pub(crate) observer: Option<&'a Observer>,
 }
 
 impl<'a> Loader<'a> {
     /// Takes tensors as they are stored.
     pub(crate) fn new(folder: &'a ModelFolder, dtype: DType, device: &'a Device) -> Loader<'a> {
-        Loader { folder, dtype, device, formats: HashMap::new() }
+        Loader { folder, dtype, device, formats: HashMap::new(), observer: None }
     }
 
     /// The tensor `name`, which must have `shape`.
@@ -93,6 +116,19 @@ impl<'a> Loader<'a> {
         inputs: usize,
     ) -> std::result::Result<Linear, LoadError> {
         self.layer(name, out, inputs, None)
+    }
+
+    /// The same, with its inputs looked at if anybody wants to.
+    pub(crate) fn observed(
+        &self,
+        name: &str,
+        out: usize,
+        inputs: usize,
+    ) -> std::result::Result<Linear, LoadError> {
+        let layer = self.linear(name, out, inputs)?;
+        let Some(observer) = self.observer else { return Ok(layer) };
+        let tap = observer.tap(&format!("{name}.weight"), inputs);
+        Ok(Linear::Observed { layer: Box::new(layer), tap })
     }
 
     /// The layer `name`.weight, (out, in), with `name`.bias, (out).

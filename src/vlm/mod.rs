@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
-//! | [`quantize`] | a published folder to one GGUF file |
+//! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
 //! | [`tokenizer`], [`encoded`] | text to ids and back; where the pictures stand among them |
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
@@ -27,6 +27,7 @@ pub mod accuracy;
 pub mod answer;
 pub mod ask;
 mod attend;
+pub mod calibrate;
 pub mod config;
 pub mod decoder;
 pub mod digest;

@@ -9,6 +9,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 use super::error::{EngineError, LoadError};
+use super::json_fields::parse_object;
 
 /// Names of tokens that end an answer, whatever `generation_config.json` says: published
 /// checkpoints name `</s>`, which the model never writes.
@@ -114,6 +115,8 @@ impl ChatTokenizer {
         vocab: usize,
     ) -> Result<ChatTokenizer, LoadError> {
         let refuse = |problem: String| LoadError::Tokenizer { path: path.to_path_buf(), problem };
+        // The library panics where JSON breaks off inside some of its parts.
+        parse_object(path, json)?;
         let mut tokenizer = Tokenizer::from_bytes(json)
             .map_err(|e| refuse(format!("is not a usable tokenizer: {e}")))?;
         // A file saved after training may cut or pad texts; a prompt must be neither.

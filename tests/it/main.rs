@@ -14,12 +14,14 @@ mod config;
 mod delivery_model;
 #[cfg(feature = "gst")]
 mod footage;
+mod gguf;
 mod grammar;
 #[cfg(feature = "gst")]
 mod line;
 mod mqtt;
 mod outbox_model;
 mod pipeline;
+mod quantize;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;

@@ -350,6 +350,21 @@ fn a_tokenizer_with_more_ids_than_embeddings_is_refused() {
     folder.refused(&["tokenizer.json", "512"]);
 }
 
+/// The tokenizer library has panicked on some of these.
+#[test]
+fn a_tokenizer_that_breaks_off_anywhere_is_refused() {
+    let whole = Folder::new().read("tokenizer.json");
+    for keep in (0..whole.len()).step_by(whole.len() / 60) {
+        let folder = Folder::new();
+        folder.write("tokenizer.json", &whole[..keep]);
+        folder.refused(&["tokenizer.json"]);
+        let mut bytes = whole.clone();
+        bytes[keep] = 0;
+        folder.write("tokenizer.json", &bytes);
+        folder.refused(&["tokenizer.json"]);
+    }
+}
+
 #[test]
 fn options_that_cannot_work_are_refused() {
     let folder = Folder::new();

@@ -1,6 +1,7 @@
 //! `inspectd model`: make and look into models, one file per subcommand.
 
 mod accuracy;
+mod calibrate;
 mod quantize;
 mod trace;
 
@@ -10,6 +11,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
   inspectd model accuracy --model models/builtin --set set
+  inspectd model calibrate --model phi3v-q8_0.gguf --config C --pictures DIR --out press-3.imatrix
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
   inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors
   inspectd model trace --model DIR --adapter ADAPTER --ids-file ids.json --out trace.safetensors";
@@ -25,6 +27,9 @@ enum Command {
     /// Show what fewer bits cost: errors, answers and evaluation of each format against f32.
     #[command(after_help = accuracy::EXAMPLES)]
     Accuracy(accuracy::Arguments),
+    /// Learn from a station's pictures where the weights must be exact.
+    #[command(after_help = calibrate::EXAMPLES)]
+    Calibrate(calibrate::Arguments),
     /// Make one GGUF file of a model folder, with weights in fewer bits.
     #[command(after_help = quantize::EXAMPLES)]
     Quantize(quantize::Arguments),
@@ -39,6 +44,7 @@ enum Command {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Accuracy(arguments) => accuracy::run(arguments),
+        Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Trace(arguments) => trace::run(arguments),
     }

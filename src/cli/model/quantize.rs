@@ -43,6 +43,10 @@ pub struct Arguments {
     /// Replace the file if it is there already.
     #[arg(long)]
     force: bool,
+    /// An importance matrix from `inspectd model calibrate`: errors are kept small where this
+    /// station's pictures make inputs large.
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
     /// Threads to compute with; all of the machine's without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -55,6 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         mix: arguments.format,
         out: arguments.out.clone(),
         force: arguments.force,
+        imatrix: arguments.imatrix.clone(),
     };
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop)?;
@@ -75,7 +80,7 @@ fn with_exit_code(error: QuantizeError) -> anyhow::Error {
         QuantizeError::Load(_)
         | QuantizeError::AlreadyOneFile { .. }
         | QuantizeError::NotFinite { .. }
-        | QuantizeError::Imatrix { .. } => Exit::Model,
+        | QuantizeError::Imatrix(_) => Exit::Model,
         QuantizeError::Unfaithful { .. } => Exit::Check,
         _ => Exit::Failed,
     };
@@ -207,6 +212,9 @@ fn print(summary: &QuantizeSummary, took: Duration) {
              are q8_0 (or f16) instead",
             summary.fell_back
         );
+    }
+    if summary.weighed > 0 {
+        println!("importance    of inputs was heeded in {} matrices", summary.weighed);
     }
     if summary.resumed > 0 {
         println!("resumed       {} tensors were written by an earlier run", summary.resumed);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::vlm::calibrate::ImatrixError;
 use crate::vlm::error::{EngineError, LoadError};
 
 /// Why a model was not quantised. What was written so far stays beside the target, and the same
@@ -99,14 +100,9 @@ pub enum QuantizeError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The importance matrix does not fit the model.
-    #[error("{}: {problem}", path.display())]
-    Imatrix {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// The importance matrix cannot be used for this model.
+    #[error(transparent)]
+    Imatrix(#[from] ImatrixError),
     /// The comparison of embeddings failed.
     #[error("the embeddings of the test picture: {0}")]
     Picture(#[from] EngineError),

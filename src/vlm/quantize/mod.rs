@@ -34,6 +34,9 @@ pub use mix::{MIXES, Mix};
 pub use plan::{Plan, Planned};
 pub use verify::KindSummary;
 
+use crate::vlm::calibrate::{Imatrix, ImatrixError};
+use crate::vlm::gguf::Kind;
+use crate::vlm::quant::Format;
 use encode::is_stopped;
 use partial::{Identity, Partial};
 use plan::Texts;
@@ -53,6 +56,8 @@ pub struct QuantizeOptions {
     pub out: PathBuf,
     /// Whether a file that is there already is replaced.
     pub force: bool,
+    /// An importance matrix, as `calibrate` writes it.
+    pub imatrix: Option<PathBuf>,
 }
 
 /// What a run tells while it works.
@@ -97,6 +102,8 @@ pub struct QuantizeSummary {
     pub resumed: usize,
     /// Tensors whose rows are not whole blocks of the mix's choice.
     pub fell_back: usize,
+    /// Matrices for which the importance matrix weighed the errors.
+    pub weighed: usize,
     /// Tensors, bytes and errors of each storage.
     pub kinds: Vec<KindSummary>,
     /// How far the test picture's embeddings are from those of the source.
@@ -116,14 +123,23 @@ pub fn quantize(
     check_target(options, &source)?;
     let plan = Plan::new(&source.config, options.mix);
     check_tensors(&mut source, &plan)?;
+    let imatrix = read_imatrix(options, &plan)?;
     let mut partial = Partial::open(&options.out)?;
-    let resumed = prepare(options, &source, &plan, &mut partial, stop, report)?;
+    let resumed = prepare(options, &source, &plan, imatrix.as_ref(), &mut partial, stop, report);
+    let resumed = resumed.map_err(|error| match error {
+        // Those who only read know nothing of the plan.
+        QuantizeError::Stopped { done, .. } => {
+            QuantizeError::Stopped { done, of: plan.tensors.len() }
+        }
+        other => other,
+    })?;
     let identity = resumed.identity;
     check_room(&options.out, &plan, &partial)?;
-    write_tensors(options, &mut source, &plan, &mut partial, stop, report)?;
+    write_tensors(options, &mut source, &plan, &imatrix, &mut partial, stop, report)?;
 
     let digests = source_lines(&identity);
-    let header = plan.header(&source.config, &texts(&source, &digests, &partial.digests));
+    let header =
+        plan.header(&source.config, &texts(&source, &digests, &identity, &partial.digests));
     partial.finish(&header.bytes(), header.file_bytes())?;
     let kinds = match verify::verify(&mut source, &plan, partial.path(), stop, report) {
         Err(error @ QuantizeError::Unfaithful { .. }) => {
@@ -141,6 +157,11 @@ pub fn quantize(
         decoder_bytes: plan.decoder_bytes(),
         weights: plan.weights(),
         resumed: resumed.tensors,
+        weighed: plan
+            .tensors
+            .iter()
+            .filter(|tensor| importance(tensor, &imatrix).is_some())
+            .count(),
         fell_back: plan.tensors.iter().filter(|tensor| tensor.fell_back).count(),
         kinds,
         embeddings,
@@ -196,6 +217,7 @@ fn prepare(
     options: &QuantizeOptions,
     source: &Source,
     plan: &Plan,
+    imatrix: Option<&Imatrix>,
     partial: &mut Partial,
     stop: &AtomicBool,
     report: &mut dyn FnMut(Event<'_>),
@@ -203,7 +225,7 @@ fn prepare(
     let wanted = Identity {
         program: env!("CARGO_PKG_VERSION").to_string(),
         mix: options.mix.name().to_string(),
-        imatrix: None,
+        imatrix: imatrix.map(|imatrix| imatrix.sha256().to_string()),
         source: source.files()?,
     };
     let earlier = partial.read_journal();
@@ -215,7 +237,7 @@ fn prepare(
     };
     let digests = source_lines(&identity);
     let data_start =
-        plan.header(&source.config, &texts(source, &digests, &[])).bytes().len() as u64;
+        plan.header(&source.config, &texts(source, &digests, &identity, &[])).bytes().len() as u64;
     if let Some((earlier, listed)) = &earlier {
         match changed(earlier, &identity) {
             None => {
@@ -283,8 +305,45 @@ fn source_lines(identity: &Identity) -> String {
     identity.source.iter().map(|file| format!("{}  {}\n", file.sha256, file.name)).collect()
 }
 
-fn texts<'a>(source: &'a Source, digests: &'a str, tensors: &'a [String]) -> Texts<'a> {
-    Texts { files: &source.texts, source_digests: digests, imatrix: None, tensor_digests: tensors }
+fn texts<'a>(
+    source: &'a Source,
+    digests: &'a str,
+    identity: &'a Identity,
+    tensors: &'a [String],
+) -> Texts<'a> {
+    Texts {
+        files: &source.texts,
+        source_digests: digests,
+        imatrix: identity.imatrix.as_deref(),
+        tensor_digests: tensors,
+    }
+}
+
+/// Reads the importance matrix, and refuses that of another model.
+fn read_imatrix(options: &QuantizeOptions, plan: &Plan) -> Result<Option<Imatrix>, QuantizeError> {
+    let Some(path) = &options.imatrix else { return Ok(None) };
+    let imatrix = Imatrix::read(path)?;
+    let refuse =
+        |problem: String| QuantizeError::Imatrix(ImatrixError { path: path.clone(), problem });
+    let mut used = 0;
+    for tensor in &plan.tensors {
+        let (name, columns) = (&tensor.named.gguf, tensor.matrix().1);
+        let found = imatrix.of(name, columns).map_err(|len| {
+            refuse(format!("`{name}` has {len} inputs there and {columns} in this model"))
+        })?;
+        used += usize::from(found.is_some());
+    }
+    match used {
+        0 => Err(refuse("names no matrix of this model".to_string())),
+        _ => Ok(Some(imatrix)),
+    }
+}
+
+/// The importance of a tensor's columns, where its storage can heed it.
+fn importance<'a>(tensor: &Planned, imatrix: &'a Option<Imatrix>) -> Option<&'a [f32]> {
+    let small = matches!(tensor.kind, Kind::Blocks(format) if format != Format::Q8_0);
+    let imatrix = imatrix.as_ref().filter(|_| small)?;
+    imatrix.of(&tensor.named.gguf, tensor.matrix().1).ok().flatten()
 }
 
 /// Refuses to begin what the disk does not hold.
@@ -303,6 +362,7 @@ fn write_tensors(
     options: &QuantizeOptions,
     source: &mut Source,
     plan: &Plan,
+    imatrix: &Option<Imatrix>,
     partial: &mut Partial,
     stop: &AtomicBool,
     report: &mut dyn FnMut(Event<'_>),
@@ -315,17 +375,21 @@ fn write_tensors(
         let rows = source.tensor(&tensor.named.published, &tensor.named.shape)?;
         let mut hasher = Sha256::new();
         let mut at = tensor.offset_bytes;
+        let weights = importance(tensor, imatrix);
         for (begin, count) in pieces(tensor) {
             if is_stopped(stop) {
                 return Err(QuantizeError::Stopped { done: number, of });
             }
-            let bytes = encode_piece(&rows, tensor, begin, count).map_err(|error| match error {
-                PieceError::NotFinite => QuantizeError::NotFinite {
-                    path: options.model.clone(),
-                    tensor: tensor.named.published.clone(),
-                },
-                PieceError::Other(error) => error,
-            })?;
+            let bytes =
+                encode_piece(&rows, tensor, weights, begin, count).map_err(
+                    |error| match error {
+                        PieceError::NotFinite => QuantizeError::NotFinite {
+                            path: options.model.clone(),
+                            tensor: tensor.named.published.clone(),
+                        },
+                        PieceError::Other(error) => error,
+                    },
+                )?;
             hasher.update(&bytes);
             partial.write(&bytes, at)?;
             at += bytes.len() as u64;
@@ -365,6 +429,7 @@ impl<E: Into<QuantizeError>> From<E> for PieceError {
 fn encode_piece(
     rows: &Rows<'_>,
     tensor: &Planned,
+    importance: Option<&[f32]>,
     begin: usize,
     count: usize,
 ) -> Result<Vec<u8>, PieceError> {
@@ -375,7 +440,7 @@ fn encode_piece(
             if !encode::is_finite(&numbers)? {
                 return Err(PieceError::NotFinite);
             }
-            Ok(encode::encode(&numbers, tensor.kind, None)?)
+            Ok(encode::encode(&numbers, tensor.kind, importance)?)
         })
         .collect::<Result<Vec<_>, PieceError>>()?;
     Ok(encoded.concat())

@@ -256,5 +256,7 @@ pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
     }
     // SAFETY: the call above succeeded and filled it in.
     let found = unsafe { found.assume_init() };
+    // Both are narrower on some systems.
+    #[allow(clippy::unnecessary_cast)]
     Some(found.f_bavail as u64 * found.f_frsize as u64)
 }

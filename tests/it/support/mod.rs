@@ -6,3 +6,4 @@ pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;
 pub mod station;
+pub mod wide_model;

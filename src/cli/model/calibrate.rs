@@ -1,0 +1,174 @@
+//! `inspectd model calibrate`: an importance matrix from a station's pictures.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::demo::{self, BuiltinSite};
+use crate::cli::{ConfigFile, Exit, inspect, run, simulate};
+use crate::clock::{Clock, SystemClock};
+use crate::daemon::DaemonError;
+use crate::evaluate;
+use crate::frame::{Frame, Rgb8};
+use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
+use crate::station::Station;
+use crate::vlm::Engine;
+use crate::vlm::calibrate::Observer;
+use crate::{config, telemetry};
+
+pub const EXAMPLES: &str = "\
+The model answers the station's questions about every picture of the folder, each as what a region
+sees, and the mean square of every decoder matrix's inputs is written. A q8_0 file made before does
+as well as the publisher's folder and needs half the memory: here the whole model is loaded, so that
+the 2 GB with which `quantize` makes do are not enough.
+
+Examples:
+  inspectd model calibrate --model phi3v-q8_0.gguf -c inspectd.toml --station press-3 \\
+      --pictures press-3-pictures --out press-3.imatrix
+  inspectd model quantize --model DIR --format q4_k_m --imatrix press-3.imatrix --out press-3.gguf";
+
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// The model: the publisher's folder, or a GGUF file made of it (best q8_0).
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// The folder with the station's pictures (PNG, JPEG, BMP), each as what a region sees.
+    #[arg(long, value_name = "DIR")]
+    pictures: PathBuf,
+    /// The configuration whose station's questions are asked; the built-in demo's without it.
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The station; the first one without it.
+    #[arg(long)]
+    station: Option<String>,
+    /// Use the first N pictures by name; 0 for all. 50 to 100 are enough.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    most: usize,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Nothing is kept of these pictures.
+struct Nothing;
+
+impl EvidenceKeeper for Nothing {
+    fn keep(&self, _: &Rgb8) -> Result<String, String> {
+        Ok(String::new())
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    telemetry::start("warn", telemetry::Format::Auto);
+    if arguments.out.exists() {
+        let out = arguments.out.display();
+        return Err(Exit::Usage.because(anyhow::anyhow!("{out} is there already; remove it first")));
+    }
+    let pictures = list(&arguments.pictures, arguments.most)?;
+    let (loaded, _site) = load(arguments)?;
+    let station = match &arguments.station {
+        Some(name) => inspect::pick(&loaded.stations, name)?,
+        None => &loaded.stations[0],
+    };
+    // No answer is hurried: what counts is what the model sees on the way.
+    let patient = Station {
+        deadline: Duration::from_secs(86_400),
+        ..evaluate::whole_picture_station(station)
+    };
+    let station = Arc::new(patient);
+    let observer = Observer::default();
+    let mut inspector = inspector(arguments, &loaded, &station, &observer)?;
+    let bar = simulate::bar(pictures.len() as u64, "pictures");
+    let mut failed = 0;
+    for path in &pictures {
+        let inspection = inspector.inspect(&part(&station, path)?, &Nothing);
+        failed += usize::from(inspection.questions.iter().any(|asked| asked.error.is_some()));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    observer.write(&arguments.out).map_err(|error| Exit::Failed.because(error))?;
+    println!(
+        "{} pictures, {} tokens, {failed} with an error; importance written to {}",
+        pictures.len(),
+        observer.rows(),
+        arguments.out.display()
+    );
+    Ok(())
+}
+
+fn inspector(
+    arguments: &Arguments,
+    loaded: &config::Loaded,
+    station: &Arc<Station>,
+    observer: &Observer,
+) -> anyhow::Result<Inspector<EngineModel>> {
+    let settings = &loaded.settings;
+    // The one error is that the pool stands already: then its size holds.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
+    let options = settings.model.engine_options();
+    let engine = Engine::load_observed(&arguments.model, &options, Some(observer))
+        .map_err(|error| Exit::Model.because(error))?;
+    let engine = Arc::new(engine);
+    let model = EngineModel::new(Arc::clone(&engine), std::slice::from_ref(station))
+        .map_err(|error| run::exit_of(DaemonError::from(error)))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clerk = Clerk::new(clock, &settings.device, &engine.digest().to_string(), "calibration");
+    Ok(Inspector::new(model, clerk))
+}
+
+/// The configuration, and the built-in site's files if it is that one.
+fn load(arguments: &Arguments) -> anyhow::Result<(config::Loaded, Option<BuiltinSite>)> {
+    match &arguments.config {
+        Some(path) => Ok((run::load(&ConfigFile { path: path.clone() })?, None)),
+        None => {
+            let (loaded, site) = demo::embedded(None)?;
+            Ok((loaded, Some(site)))
+        }
+    }
+}
+
+/// The pictures of a folder by name, at most `most` unless that is 0.
+fn list(dir: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
+    let refuse = |why: String| {
+        Exit::Usage.because(anyhow::anyhow!("no pictures from {}: {why}", dir.display()))
+    };
+    let entries = std::fs::read_dir(dir).map_err(|error| refuse(error.to_string()))?;
+    let is_picture = |path: &PathBuf| {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        let truth = path.to_string_lossy().ends_with(".truth.png");
+        ["png", "jpg", "jpeg", "bmp"].iter().any(|known| ending == *known) && !truth
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let paths: Result<Vec<PathBuf>, _> = paths.collect();
+    let mut paths = paths.map_err(|error| refuse(error.to_string()))?;
+    paths.retain(is_picture);
+    paths.sort();
+    if most > 0 {
+        paths.truncate(most);
+    }
+    match paths.is_empty() {
+        true => Err(refuse("there are no PNG, JPEG or BMP files".to_string())),
+        false => Ok(paths),
+    }
+}
+
+fn part(station: &Arc<Station>, path: &Path) -> anyhow::Result<Part> {
+    let now = SystemClock.now();
+    let frame = Frame {
+        sequence: 1,
+        camera: Arc::from(station.name.as_str()),
+        captured: now,
+        pipeline_ns: None,
+        picture: inspect::read(path)?,
+    };
+    Ok(Part {
+        station: Arc::clone(station),
+        job_id: 0,
+        part_id: path.display().to_string(),
+        triggered: now,
+        frame: Some(Arc::new(frame)),
+        missed: None,
+        ticket: None,
+    })
+}
