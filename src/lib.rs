@@ -20,6 +20,7 @@ pub mod evaluate;
 pub mod frame;
 pub mod inspection;
 pub mod inspector;
+pub mod provenance;
 pub mod publish;
 pub mod roi;
 pub mod simulate;

@@ -9,6 +9,7 @@
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`] | a published folder to one GGUF file |
 //! | [`quant`] | products with quantised weights |
+//! | [`model_files`], [`weights`], [`linear`] | which files a model has; named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`tokenizer`], [`encoded`] | text to ids and back; where the pictures stand among them |
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
 //! | [`vision`] | a tile to 576 patch features |
@@ -37,6 +38,7 @@ pub mod grammar;
 mod json_fields;
 pub mod kv_cache;
 pub mod linear;
+pub mod model_files;
 pub mod picture;
 mod picture_memory;
 pub mod pixels;

@@ -13,6 +13,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("camera", &["frame", "clock"]),
     ("trigger", &["frame", "clock"]),
     ("vlm", &[]),
+    ("provenance", &["vlm"]),
     ("verdict", &["vlm"]),
     ("station", &["camera", "roi", "trigger", "verdict", "vlm"]),
     ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),

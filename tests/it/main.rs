@@ -19,6 +19,7 @@ mod line;
 mod mqtt;
 mod outbox_model;
 mod pipeline;
+mod provenance;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;

@@ -2,7 +2,9 @@
 
 mod accuracy;
 mod quantize;
+mod manifest;
 mod trace;
+mod verify;
 
 use clap::Subcommand;
 
@@ -10,6 +12,8 @@ pub const EXAMPLES: &str = "\
 Examples:
   inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
   inspectd model accuracy --model models/builtin --set set
+  inspectd model manifest --model DIR
+  inspectd model verify --model DIR
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
   inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors";
 
@@ -27,6 +31,12 @@ enum Command {
     /// Make one GGUF file of a model folder, with weights in fewer bits.
     #[command(after_help = quantize::EXAMPLES)]
     Quantize(quantize::Arguments),
+    /// Write the manifest of a model: each file with its SHA-256, as sha256sum writes them.
+    #[command(after_help = manifest::EXAMPLES)]
+    Manifest(manifest::Arguments),
+    /// Compare every file of a model with a manifest, or with the digest that records hold.
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Arguments),
     /// Write the tensors of one prompt, to compare with the publisher's own code.
     ///
     /// The file holds input_ids (picture k as -k), pixel_values, image_embeds, logits_last,
@@ -39,6 +49,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Accuracy(arguments) => accuracy::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Manifest(arguments) => manifest::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Trace(arguments) => trace::run(arguments),
     }
 }
