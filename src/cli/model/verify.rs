@@ -16,8 +16,8 @@ Examples:
   inspectd model verify --model /opt/phi-3-vision --public-key engineering.pub
   inspectd model verify --model /opt/phi-3-vision --digest 1f0c…   (digests.model of a record)
 
-Ends with 0 if every file is as it should be, with 3 and a line for each file that is missing, extra,
-changed, truncated or a link out of the folder. Opens no connection.";
+Ends with 0 if every file is as it should be, with 3 and a line for each file that is missing,
+extra, changed, truncated or a link out of the folder. Opens no connection.";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
