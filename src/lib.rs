@@ -12,6 +12,7 @@
 
 pub mod builtin;
 pub mod camera;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -49,6 +49,9 @@ pub struct Model {
     /// Bytes for pictures that the model has already looked at. Default 64 MiB. Too low looks
     /// again for each question; too high only costs memory.
     pub picture_cache_bytes: usize,
+    /// Most memory that the model may take, in bytes. Default: what the machine has. More than that
+    /// is refused, and so is a model that would take more.
+    pub memory_budget_bytes: Option<u64>,
 }
 
 impl Model {

@@ -7,6 +7,7 @@
 
 mod error;
 mod line;
+pub mod plan;
 mod recorder;
 mod stop;
 
@@ -66,6 +67,7 @@ pub fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stations: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
     let store = Store::open(&settings.store, Arc::clone(&clock))?;
+    plan::admit(settings, &stations)?;
     let engine = load_engine(settings)?;
     let model = EngineModel::new(Arc::clone(&engine), &stations)?;
     let clerk = Clerk::new(
@@ -101,11 +103,16 @@ pub fn run(
 /// Loads the model with the settings' precision and bounds. The threads it computes in are bounded
 /// for the whole process, by the first call.
 pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
-    // The one error is that the pool stands already, as in a second load: then its size holds.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
+    use_threads(settings.model.threads);
     let engine = Engine::load(&settings.model.path, &settings.model.engine_options())
         .map_err(DaemonError::model)?;
     Ok(Arc::new(engine))
+}
+
+/// Bounds the threads that any model of this process computes in. The first call counts.
+pub fn use_threads(threads: usize) {
+    // The one error is that the pool stands already, as in a second load: then its size holds.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }
 
 /// SHA-256 of the running program's file, or `unknown` where the system hides it.

@@ -43,6 +43,28 @@ pub fn describe(
     hash_all(folder, except, None, total, seen)
 }
 
+/// The digest by which records name a model: only the files that loading reads are hashed. `None` if
+/// one of them cannot be read.
+pub fn model_only(
+    folder: &Folder,
+    total: impl FnOnce(u64),
+    mut seen: impl FnMut(u64),
+) -> Option<Digest> {
+    let (found, _) = folder.list(&[]).ok()?;
+    let names = match folder.is_one_file() {
+        true => found.iter().map(|file| file.name.clone()).collect(),
+        false => model_files::read_for_loading(folder.root()).ok()?,
+    };
+    let wanted: Vec<&FoundFile> = found.iter().filter(|f| names.contains(&f.name)).collect();
+    if wanted.len() < names.len() {
+        return None; // before gigabytes are read for nothing
+    }
+    total(wanted.iter().map(|file| file.bytes).sum());
+    let hash = |name: &String| Some((name.clone(), folder.digest(name, &mut seen).ok()?.0));
+    let files = names.iter().map(hash).collect::<Option<Vec<_>>>()?;
+    Some(model_files::model_digest(&files, folder.is_one_file()))
+}
+
 /// Compares every file of a model with `manifest`. A file of the wrong length is not hashed.
 ///
 /// # Errors

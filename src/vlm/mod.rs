@@ -18,6 +18,7 @@
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
 //! | [`accuracy`] | how far fewer bits move the model |
+//! | [`card`] | what a model is, read without its weights |
 //! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
 //!
 //! Weights are `&self`, state is passed in, and every tensor line ends in its shape. Numbers follow
@@ -27,6 +28,7 @@ pub mod accuracy;
 pub mod answer;
 pub mod ask;
 mod attend;
+pub mod card;
 pub mod config;
 pub mod decoder;
 pub mod digest;
@@ -56,6 +58,7 @@ pub mod trace;
 pub mod vision;
 pub mod weights;
 
+pub use card::ModelCard;
 pub use config::{LongContext, ModelConfig};
 pub use digest::Digest;
 pub use encoded::Encoded;

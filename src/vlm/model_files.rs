@@ -22,17 +22,16 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// Largest index that is read, in bytes. The published one has 69 kB.
 const INDEX_MAX_BYTES: u64 = 64 << 20;
 
-/// Whether `path` is a model in one file rather than a folder.
-pub fn is_one_file(path: &Path) -> bool {
-    !path.is_dir()
-}
-
-/// The names of the files in `dir` that loading it reads, ascending. Whether the weights files are
+/// The names of the files in `dir` that loading it reads, ascending; of a model in one file, its
+/// own. Whether the weights files are
 /// there is not looked at: an absent one is for the caller to miss.
 ///
 /// # Errors
 /// The index file, if it is there and is not what it should be.
 pub fn read_for_loading(dir: &Path) -> Result<BTreeSet<String>, LoadError> {
+    if let (true, Some(name)) = (dir.is_file(), dir.file_name()) {
+        return Ok([name.to_string_lossy().into_owned()].into());
+    }
     let mut names: BTreeSet<String> = REQUIRED.map(str::to_owned).into();
     names.extend(OPTIONAL.iter().filter(|name| dir.join(name).exists()).map(|n| (*n).to_owned()));
     let path = dir.join(INDEX);

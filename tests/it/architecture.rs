@@ -15,6 +15,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("vlm", &[]),
     ("provenance", &["vlm"]),
     ("verdict", &["vlm"]),
+    ("capacity", &["provenance", "roi", "station", "vlm"]),
     ("station", &["camera", "roi", "trigger", "verdict", "vlm"]),
     ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
     ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
@@ -29,6 +30,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "camera",
+            "capacity",
             "clock",
             "config",
             "frame",

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod quantize;
+mod info;
 mod manifest;
 mod trace;
 mod verify;
@@ -12,6 +13,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
   inspectd model accuracy --model models/builtin --set set
+  inspectd model info --config /etc/inspectd/inspectd.toml --measure
   inspectd model manifest --model DIR
   inspectd model verify --model DIR
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
@@ -31,6 +33,9 @@ enum Command {
     /// Make one GGUF file of a model folder, with weights in fewer bits.
     #[command(after_help = quantize::EXAMPLES)]
     Quantize(quantize::Arguments),
+    /// Tell what a model is, and what each station's questions cost on this machine.
+    #[command(after_help = info::EXAMPLES)]
+    Info(info::Arguments),
     /// Write the manifest of a model: each file with its SHA-256, as sha256sum writes them.
     #[command(after_help = manifest::EXAMPLES)]
     Manifest(manifest::Arguments),
@@ -49,6 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Accuracy(arguments) => accuracy::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Info(arguments) => info::run(arguments),
         Command::Manifest(arguments) => manifest::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Trace(arguments) => trace::run(arguments),
