@@ -8,6 +8,7 @@
 //! A manifest is a list as `sha256sum` writes it, so that a machine without this program can check
 //! it too. It says whether files are whole; who made it is said by a signature alone.
 
+pub mod fetch;
 pub mod folder;
 pub mod manifest;
 pub mod signature;

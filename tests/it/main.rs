@@ -8,6 +8,8 @@ mod accuracy;
 mod architecture;
 #[cfg(feature = "gst")]
 mod camera;
+#[cfg(feature = "gst")]
+mod capacity;
 mod cli;
 mod config;
 mod delivery_model;
@@ -18,6 +20,7 @@ mod grammar;
 mod line;
 mod mqtt;
 mod outbox_model;
+mod overload;
 mod pipeline;
 mod provenance;
 mod replay;

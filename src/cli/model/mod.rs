@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod quantize;
+mod fetch;
 mod info;
 mod manifest;
 mod trace;
@@ -13,6 +14,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   inspectd model quantize --model DIR --format q4_k_m --out phi3v-q4_k_m.gguf
   inspectd model accuracy --model models/builtin --set set
+  inspectd model fetch --repo microsoft/Phi-3-vision-128k-instruct --out /opt/phi-3-vision
   inspectd model info --config /etc/inspectd/inspectd.toml --measure
   inspectd model manifest --model DIR
   inspectd model verify --model DIR
@@ -33,6 +35,9 @@ enum Command {
     /// Make one GGUF file of a model folder, with weights in fewer bits.
     #[command(after_help = quantize::EXAMPLES)]
     Quantize(quantize::Arguments),
+    /// Bring a model's files from a hub: the only command that opens a connection out of the plant.
+    #[command(after_help = fetch::EXAMPLES)]
+    Fetch(fetch::Arguments),
     /// Tell what a model is, and what each station's questions cost on this machine.
     #[command(after_help = info::EXAMPLES)]
     Info(info::Arguments),
@@ -54,6 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Accuracy(arguments) => accuracy::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Fetch(arguments) => fetch::run(arguments),
         Command::Info(arguments) => info::run(arguments),
         Command::Manifest(arguments) => manifest::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
