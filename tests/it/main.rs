@@ -13,6 +13,7 @@ mod capacity;
 mod cli;
 mod config;
 mod delivery_model;
+mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
 mod grammar;

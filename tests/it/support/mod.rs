@@ -1,5 +1,6 @@
 //! What several subjects share: brokers, sites, servers.
 
+pub mod hub;
 pub mod mosquitto;
 pub mod records;
 #[cfg(feature = "gst")]
