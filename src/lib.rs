@@ -12,6 +12,7 @@
 
 pub mod builtin;
 pub mod camera;
+pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod evaluate;
 pub mod frame;
 pub mod inspection;
 pub mod inspector;
+pub mod provenance;
 pub mod publish;
 pub mod roi;
 pub mod simulate;

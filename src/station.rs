@@ -33,6 +33,10 @@ pub struct Station {
     pub deadline: Duration,
     /// Parts that may wait for the model; one more is recorded as `review` at once.
     pub queue_parts: usize,
+    /// Parts that pass in a minute, if it is known: held against what the machine can do.
+    pub parts_per_minute: Option<f64>,
+    /// Every n-th part is inspected, from the first on; the others are recorded as `review`.
+    pub inspect_every: u32,
     /// Records of this station do not come from a line.
     pub is_simulated: bool,
     /// SHA-256 of the configuration that this was made from.

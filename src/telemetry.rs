@@ -83,6 +83,16 @@ pub fn part_missed(station: &str, part_id: &str, reason: &str) {
     warn!(station, part_id, reason, "Part not inspected; recorded as review.");
 }
 
+/// A triggered part was passed over by `inspect_every`; it is recorded as review.
+pub fn part_not_sampled(station: &str, part_id: &str) {
+    info!(station, part_id, "Part not sampled; recorded as review.");
+}
+
+/// Something about this machine and what is asked of it.
+pub fn capacity(text: &str, remedy: &str) {
+    warn!(remedy, "{text}");
+}
+
 /// The record cannot be written: the daemon stops, as inspecting without a record is worse.
 pub fn record_failed(reason: &str) {
     error!(reason, "Record could not be written; stopping.");

@@ -57,6 +57,7 @@ pub(super) fn load(file: &ConfigFile) -> anyhow::Result<config::Loaded> {
 pub(super) fn exit_of(error: daemon::DaemonError) -> anyhow::Error {
     let exit = match &error {
         daemon::DaemonError::Model(_) => Exit::Model,
+        daemon::DaemonError::Capacity(_) => Exit::Usage,
         daemon::DaemonError::Store(_) => Exit::Store,
         daemon::DaemonError::Camera { .. } => Exit::Camera,
         daemon::DaemonError::Other(_) => Exit::Failed,

@@ -105,6 +105,18 @@ pub(super) fn write_footage(options: &FootageOptions) -> anyhow::Result<footage:
     Ok(summary)
 }
 
+/// A progress bar of bytes on standard error; silent where that is no terminal.
+pub(super) fn bytes_bar(length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{wide_bar} {bytes}/{total_bytes} {msg}, {bytes_per_sec}, {eta} left",
+    );
+    let bar = ProgressBar::new(length).with_message(what);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// A progress bar on standard error; silent where that is no terminal.
 pub(super) fn bar(length: u64, unit: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left");

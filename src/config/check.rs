@@ -23,6 +23,9 @@ pub enum Checked {
     Bad,
 }
 
+/// One more look at a configuration: problems, and lines for the summary.
+pub type Look<'a> = dyn Fn(&Loaded) -> (Vec<Problem>, Vec<String>) + 'a;
+
 impl Checked {
     /// The exit code: 0 good, 2 bad.
     pub fn code(self) -> u8 {
@@ -36,6 +39,17 @@ impl Checked {
 /// Checks the configuration at `path` and whether its cameras could be opened, without starting
 /// anything, and prints what it found. Errors are those of `out`.
 pub fn run(path: &Path, out: &mut dyn Write, colour: bool) -> io::Result<Checked> {
+    run_with(path, out, colour, &|_| (vec![], vec![]))
+}
+
+/// As [`run`], with one more look by somebody who knows the model and the machine: `look` answers
+/// problems, and lines for the summary.
+pub fn run_with(
+    path: &Path,
+    out: &mut dyn Write,
+    colour: bool,
+    look: &Look<'_>,
+) -> io::Result<Checked> {
     let loaded = match load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -44,16 +58,22 @@ pub fn run(path: &Path, out: &mut dyn Write, colour: bool) -> io::Result<Checked
             return Ok(Checked::Bad);
         }
     };
-    let mut problems = check_adapters(&loaded);
-    problems.extend(check_cameras(&loaded.stations));
-    let problems = Problems::new(problems);
-    write!(out, "{}{}", loaded.warnings.render(colour), problems.render(colour))?;
-    if !problems.is_empty() {
+    let cameras = check_cameras(&loaded.stations);
+    let (mut found, lines) = look(&loaded);
+    found.extend(check_adapters(&loaded));
+    let found = Problems::new(found);
+    write!(out, "{}", loaded.warnings.render(colour))?;
+    write!(out, "{}{}", cameras.render(colour), found.render(colour))?;
+    if !cameras.is_empty() || found.errors() > 0 {
         writeln!(out, "{} is well written, but would not start on this machine.", path.display())?;
         return Ok(Checked::Bad);
     }
     writeln!(out, "{} is good. This would run:\n", path.display())?;
     summary(&loaded, out)?;
+    if !lines.is_empty() {
+        writeln!(out)?;
+    }
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(Checked::Good)
 }
 
@@ -145,6 +165,13 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     rules(&station.rules, out)?;
+    if station.inspect_every > 1 {
+        let n = station.inspect_every;
+        writeln!(
+            out,
+            "  sample   one part in {n} is inspected, the others are recorded as review"
+        )?;
+    }
     writeln!(out, "  digest   {}", station.config_digest)
 }
 

@@ -62,6 +62,7 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
     let max_context = table.whole("max_context", 256..=131_072);
     let cache_mib = table.whole("picture_cache_mib", 0..=4096).map_or(64, |n| n.into_inner());
     let adapters = table.whole("adapters_max_mib", 0..=16_384).map_or(256, |n| n.into_inner());
+    let budget_mib = table.whole("memory_budget_mib", 64..=16_777_216);
     table.finish();
     Some(Model {
         path: path?.into_inner(),
@@ -71,6 +72,7 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
         max_context: max_context.map(|n| n.into_inner() as usize),
         picture_cache_bytes: (cache_mib as usize) << 20,
         adapters_max_bytes: (adapters as usize) << 20,
+        memory_budget_bytes: budget_mib.map(|mib| (mib.into_inner() as u64) << 20),
     })
 }
 

@@ -52,6 +52,9 @@ pub struct Model {
     /// Bytes that the adapters of all stations together may take. Default 256 MiB. Too low refuses
     /// to start; too high only matters where many adapters are named.
     pub adapters_max_bytes: usize,
+    /// Most memory that the model may take, in bytes. Default: what the machine has. More than that
+    /// is refused, and so is a model that would take more.
+    pub memory_budget_bytes: Option<u64>,
 }
 
 impl Model {

@@ -10,6 +10,9 @@ pub enum DaemonError {
     /// The model cannot be loaded, or a question does not fit it.
     #[error("{0}")]
     Model(String),
+    /// The configuration asks for more than this machine gives.
+    #[error("{0}")]
+    Capacity(String),
     /// The audit log cannot be opened or written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use super::admission::{Admission, Admitted, NOT_SAMPLED};
 use super::recorder::Recorder;
 use super::{DaemonError, Stop};
 use crate::camera::{self, CameraHandle, Delivery};
@@ -29,6 +30,7 @@ pub struct Line {
     camera: CameraHandle,
     trigger: Trigger,
     clerk: Clerk,
+    admission: Admission,
     next_job: u64,
     waiting: Arc<AtomicUsize>,
     /// Frames delivered and dropped before the camera was opened again.
@@ -52,7 +54,11 @@ impl Line {
             .map_err(|source| DaemonError::Camera { station: station.name.clone(), source })?;
         let station = Arc::clone(station);
         let clock = Arc::clone(clock);
+        // A source that does not run in real time can wait; only a line cannot.
+        let patient = !station.camera.realtime;
+        let admission = Admission::new(station.inspect_every, station.queue_parts, patient);
         Ok(Line {
+            admission,
             station,
             clock,
             camera,
@@ -159,16 +165,15 @@ impl Line {
     }
 
     fn send(&mut self, mut part: Part, parts: &flume::Sender<Part>, recorder: &Recorder) {
-        // A source that does not run in real time can wait; only a line cannot.
-        let patient = !self.station.camera.realtime;
-        let ticket = Ticket::take(&self.waiting, self.station.queue_parts);
-        if ticket.is_none() && !patient {
-            let text = format!("{} parts were waiting already.", self.station.queue_parts);
-            part.missed = Some(Reason::new("queue_full", text));
+        let is_turn = self.admission.is_turn();
+        if is_turn {
+            part.ticket = Ticket::take(&self.waiting, self.station.queue_parts);
+        }
+        if let Admitted::Record(reason) = self.admission.decide(is_turn, part.ticket.is_some()) {
+            part.missed = Some(reason);
             self.miss(&part, recorder);
             return;
         }
-        part.ticket = ticket;
         if let Err(flume::SendError(mut part)) = parts.send(part) {
             part.missed = Some(Reason::new("stopped", "The model's thread has ended."));
             self.miss(&part, recorder);
@@ -177,8 +182,15 @@ impl Line {
 
     fn miss(&self, part: &Part, recorder: &Recorder) {
         let inspection = self.clerk.missed(part, recorder);
-        let reason = part.missed.as_ref().map_or("", |reason| &reason.text);
-        telemetry::part_missed(&self.station.name, &part.part_id, reason);
+        match &part.missed {
+            Some(reason) if reason.code == NOT_SAMPLED => {
+                telemetry::part_not_sampled(&self.station.name, &part.part_id);
+            }
+            reason => {
+                let text = reason.as_ref().map_or("", |reason| &reason.text);
+                telemetry::part_missed(&self.station.name, &part.part_id, text);
+            }
+        }
         if !recorder.record(&inspection) {
             self.stop.set("the record cannot be written");
         }

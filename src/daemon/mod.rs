@@ -5,8 +5,10 @@
 //! decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
 //! every trigger ends as exactly one committed record.
 
+mod admission;
 mod error;
 mod line;
+pub mod plan;
 mod recorder;
 mod stop;
 
@@ -63,20 +65,32 @@ pub fn run(
     stations: &[Station],
     options: &Options,
 ) -> Result<Summary, DaemonError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stations: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
-    let store = Store::open(&settings.store, Arc::clone(&clock))?;
+    let store = Store::open(&settings.store, Arc::new(SystemClock))?;
+    plan::admit(settings, &stations)?;
     let engine = load_engine(settings)?;
     let model = EngineModel::new(Arc::clone(&engine), &stations)?;
-    let clerk = Clerk::new(
-        Arc::clone(&clock),
-        &settings.device,
-        &engine.digest().to_string(),
-        &program_digest(),
-    );
+    serve(settings, &stations, options, store, model, &engine.digest().to_string())
+}
+
+/// Runs the stations with any `model`, which records name by `model_digest`, and records into
+/// `store`.
+///
+/// # Errors
+/// What cannot be opened at the start; a record that cannot be written.
+pub fn serve<M: Model + Send>(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+    options: &Options,
+    store: Store,
+    model: M,
+    model_digest: &str,
+) -> Result<Summary, DaemonError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, model_digest, &program_digest());
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let stop = Arc::new(Stop::new(options.parts));
-    let lines = open_lines(&stations, &clock, &store, &clerk, &stop)?;
+    let lines = open_lines(stations, &clock, &store, &clerk, &stop)?;
     let runtime = runtime()?;
     let publisher = start_publisher(&runtime, settings, &store, &clock)?;
     let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
@@ -101,11 +115,16 @@ pub fn run(
 /// Loads the model with the settings' precision and bounds. The threads it computes in are bounded
 /// for the whole process, by the first call.
 pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
-    // The one error is that the pool stands already, as in a second load: then its size holds.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
+    use_threads(settings.model.threads);
     let engine = Engine::load(&settings.model.path, &settings.model.engine_options())
         .map_err(DaemonError::model)?;
     Ok(Arc::new(engine))
+}
+
+/// Bounds the threads that any model of this process computes in. The first call counts.
+pub fn use_threads(threads: usize) {
+    // The one error is that the pool stands already, as in a second load: then its size holds.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }
 
 /// SHA-256 of the running program's file, or `unknown` where the system hides it.

@@ -2,6 +2,7 @@
 //! record names).
 
 use std::fmt;
+use std::io::{ErrorKind, Read};
 
 use sha2::{Digest as _, Sha256};
 
@@ -36,6 +37,44 @@ impl Digest {
         Digest::of(list.as_bytes())
     }
 
+    /// The digest of all that `reader` gives, and how many bytes that were. `seen` is told each
+    /// piece's length.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn of_reader(
+        reader: &mut impl Read,
+        mut seen: impl FnMut(u64),
+    ) -> std::io::Result<(Digest, u64)> {
+        let mut hasher = Sha256::new();
+        let mut piece = vec![0; 1 << 20];
+        let mut bytes = 0;
+        loop {
+            let count = match reader.read(&mut piece) {
+                Ok(0) => return Ok((Digest(hasher.finalize().into()), bytes)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            hasher.update(&piece[..count]);
+            bytes += count as u64;
+            seen(count as u64);
+        }
+    }
+
+    /// Reads 64 hexadecimal digits; `None` for anything else.
+    pub fn parse(hex: &str) -> Option<Digest> {
+        let hex = hex.as_bytes();
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let mut bytes = [0; 32];
+        if hex.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Digest(bytes))
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -62,6 +101,20 @@ mod tests {
     fn the_empty_string_has_the_published_digest() {
         let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), hex);
+        assert_eq!(Digest::parse(&hex.to_uppercase()), Some(Digest::of(b"")));
+        for bad in ["", &hex[1..], &hex.replacen('e', "g", 1), &"ü".repeat(32)] {
+            assert_eq!(Digest::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stream_has_the_digest_of_its_bytes() -> std::io::Result<()> {
+        let bytes = vec![7; (2 << 20) + 5];
+        let mut seen = 0;
+        let found = Digest::of_reader(&mut bytes.as_slice(), |piece| seen += piece)?;
+        assert_eq!(found, (Digest::of(&bytes), bytes.len() as u64));
+        assert_eq!(seen, bytes.len() as u64);
+        Ok(())
     }
 
     #[test]

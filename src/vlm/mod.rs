@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
+//! | [`model_files`] | which files a model has |
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
@@ -18,6 +19,7 @@
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
 //! | [`accuracy`] | how far fewer bits move the model |
+//! | [`card`] | what a model is, read without its weights |
 //! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
 //!
 //! Weights are `&self`, state is passed in, and every tensor line ends in its shape. Numbers follow
@@ -28,6 +30,7 @@ pub mod answer;
 pub mod ask;
 mod attend;
 pub mod calibrate;
+pub mod card;
 pub mod config;
 pub mod decoder;
 pub mod digest;
@@ -40,6 +43,7 @@ mod json_fields;
 pub mod kv_cache;
 pub mod linear;
 pub mod lora;
+pub mod model_files;
 pub mod picture;
 mod picture_memory;
 pub mod pixels;
@@ -57,6 +61,7 @@ pub mod trace;
 pub mod vision;
 pub mod weights;
 
+pub use card::ModelCard;
 pub use config::{LongContext, ModelConfig};
 pub use digest::Digest;
 pub use encoded::Encoded;

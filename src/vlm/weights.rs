@@ -78,6 +78,18 @@ pub enum Stored {
     },
 }
 
+/// How much of a model one tensor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSize {
+    /// How it is stored: `BF16`, `q4_k`.
+    pub kind: String,
+    /// Numbers in it.
+    pub numbers: u64,
+    /// Bytes of a tensor in blocks, which is computed with where it lies; `None` for one that becomes
+    /// floating-point numbers when it is loaded.
+    pub in_place_bytes: Option<u64>,
+}
+
 /// Where a dense tensor's bytes lie, for those who read the file instead of the mapping.
 #[derive(Clone, Debug)]
 pub(crate) struct Place<'a> {
@@ -146,6 +158,30 @@ impl ModelFolder {
         match self.json(name) {
             Err(LoadError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
+        }
+    }
+
+    /// What is stored for each tensor, in no order.
+    pub fn tensors(&self) -> Vec<TensorSize> {
+        let numbers = |shape: &[usize]| shape.iter().map(|side| *side as u64).product();
+        match &self.store {
+            Store::Folder(folder) => {
+                let entry = |(name, shard): (&String, &usize)| {
+                    let entry = folder.shards.get(*shard)?.tensors.get(name)?;
+                    let kind = entry.dtype.clone();
+                    Some(TensorSize { kind, numbers: numbers(&entry.shape), in_place_bytes: None })
+                };
+                folder.places.iter().filter_map(entry).collect()
+            }
+            Store::Gguf(model) => {
+                let one = |tensor: &super::gguf::TensorInfo| TensorSize {
+                    kind: tensor.kind.name().to_owned(),
+                    numbers: numbers(&tensor.shape),
+                    in_place_bytes: matches!(tensor.kind, Kind::Blocks(_))
+                        .then_some(tensor.bytes.len() as u64),
+                };
+                model.tensors().iter().map(one).collect()
+            }
         }
     }
 

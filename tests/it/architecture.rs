@@ -13,7 +13,9 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("camera", &["frame", "clock"]),
     ("trigger", &["frame", "clock"]),
     ("vlm", &[]),
+    ("provenance", &["vlm"]),
     ("verdict", &["vlm"]),
+    ("capacity", &["provenance", "roi", "station", "vlm"]),
     ("station", &["camera", "roi", "trigger", "verdict", "vlm"]),
     ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
     ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
@@ -28,6 +30,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "camera",
+            "capacity",
             "clock",
             "config",
             "frame",

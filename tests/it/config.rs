@@ -449,6 +449,7 @@ fn the_manual_of_a_station_tells_the_defaults() {
     let (mut shown, plain) = (load(&uncommented(&text)), load(&text));
     assert_eq!(shown.recipe, "plate");
     shown.recipe.clone_from(&plain.recipe);
+    assert_eq!(shown.parts_per_minute.take(), Some(12.0));
     assert_eq!(shown.questions[0].examples.len(), 1);
     shown.questions[0].examples.clear();
     assert_eq!(format!("{shown:#?}"), format!("{plain:#?}"));

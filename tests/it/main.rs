@@ -9,9 +9,12 @@ mod adapters;
 mod architecture;
 #[cfg(feature = "gst")]
 mod camera;
+#[cfg(feature = "gst")]
+mod capacity;
 mod cli;
 mod config;
 mod delivery_model;
+mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
 mod gguf;
@@ -20,7 +23,9 @@ mod grammar;
 mod line;
 mod mqtt;
 mod outbox_model;
+mod overload;
 mod pipeline;
+mod provenance;
 mod quantize;
 mod replay;
 #[cfg(feature = "gst")]

@@ -41,6 +41,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let deadline_ms = top.whole("deadline_ms", 50..=600_000);
     let queue = top.whole("queue_parts", 1..=64);
     let adapter = adapter::read(&mut top);
+    let parts_per_minute = top.number("parts_per_minute", 0.01..=100_000.0);
+    let inspect_every = top.whole("inspect_every", 1..=1_000_000);
     let camera = camera::read(top.table("camera"));
     let trigger = trigger::read(top.table("trigger"));
     let regions = region::read(&mut top);
@@ -59,6 +61,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
         rules,
         deadline: Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64),
         queue_parts: whole(queue, QUEUE_DEFAULT_PARTS) as usize,
+        parts_per_minute: parts_per_minute.map(|rate| rate.into_inner()),
+        inspect_every: whole(inspect_every, 1) as u32,
         is_simulated,
         config_digest: String::new(),
     });

@@ -1,0 +1,210 @@
+//! Before anything is started: does the model fit into memory, and does it keep up with the lines?
+//!
+//! Only the model's headers are read. `run` refuses by it, `check` and `model info` print it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::DaemonError;
+use crate::capacity::estimate::Seconds;
+use crate::capacity::fit::{self, Gravity};
+use crate::capacity::footprint::{Footprint, mib};
+use crate::capacity::kept::{Entry, Key};
+use crate::capacity::{Demand, Kept, Machine, Remark, Speed, StationCost, cost};
+use crate::config::{self, Settings};
+use crate::station::Station;
+use crate::telemetry;
+use crate::vlm::{LoadError, ModelCard};
+
+/// What a configuration means for this machine.
+pub struct Plan {
+    /// What the model is.
+    pub card: ModelCard,
+    /// What the machine is.
+    pub machine: Machine,
+    /// Positions that the cache may come to hold.
+    pub context: usize,
+    /// Memory that the model would take.
+    pub footprint: Footprint,
+    /// Memory that it may take; `None` if the system does not say and the configuration neither.
+    pub budget_bytes: Option<u64>,
+    /// How fast it computes.
+    pub speed: Speed,
+    /// The measurement that the speed is from, if it is from one.
+    pub measured: Option<Entry>,
+    /// What each station costs.
+    pub stations: Vec<Planned>,
+    /// What is to be said, the gravest first.
+    pub remarks: Vec<Remark>,
+}
+
+/// One station's part of a plan.
+pub struct Planned {
+    /// Its questions in tokens.
+    pub cost: StationCost,
+    /// Seconds for one part.
+    pub part: Seconds,
+    /// What it asks of the model, if the configuration says how many parts pass.
+    pub demand: Option<Demand>,
+}
+
+/// The file of measurements that belongs to these settings: beside the audit log.
+pub fn kept(settings: &Settings) -> Kept {
+    Kept::in_dir(settings.store.path.parent().unwrap_or(Path::new(".")))
+}
+
+/// What a measurement of these settings' model is found by. `model` is its digest, where it is known.
+pub fn key(card: &ModelCard, settings: &config::Model, machine: &Machine, model: &str) -> Key {
+    Key {
+        model: model.to_owned(),
+        stamp: card.stamp(),
+        cpu: machine.cpu.clone(),
+        threads: settings.threads,
+        precision: settings.precision.as_str().to_owned(),
+    }
+}
+
+/// Makes the plan for `settings` and `stations`. `model` is the model's digest, where it is known.
+///
+/// # Errors
+/// A model whose small files or headers cannot be used.
+pub fn make(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+    model: &str,
+) -> Result<Plan, LoadError> {
+    let card = ModelCard::open(&settings.model.path)?;
+    let machine = Machine::here();
+    let measured = kept(settings).find(&key(&card, &settings.model, &machine, model));
+    let options = settings.model.engine_options();
+    let speed = match &measured {
+        Some(entry) => entry.measurement.speed,
+        None => Speed::estimated(&card, options.dtype, settings.model.threads.min(machine.cores)),
+    };
+    let mut remarks = Vec::new();
+    let costs = costs(&card, stations, &mut remarks);
+    let stations: Vec<Planned> = stations
+        .iter()
+        .zip(costs)
+        .filter_map(|(station, cost)| Some(planned(&card, station, cost?, &speed)))
+        .collect();
+    let costs: Vec<StationCost> = stations.iter().map(|planned| planned.cost.clone()).collect();
+    let context = context(&card, settings.model.max_context, &costs);
+    let footprint = Footprint::of(&card, &options, context);
+    let budget_bytes = settings.model.memory_budget_bytes.or(machine.usable_bytes());
+    remarks.extend(judge_budget(settings.model.memory_budget_bytes, &machine));
+    remarks.extend(judge_footprint(&footprint, context, budget_bytes));
+    let demands: Vec<Demand> = stations.iter().filter_map(|one| one.demand.clone()).collect();
+    remarks.extend(fit::judge(&demands, speed.origin));
+    remarks.sort_by_key(|remark| std::cmp::Reverse(remark.gravity));
+    Ok(Plan { card, machine, context, footprint, budget_bytes, speed, measured, stations, remarks })
+}
+
+/// Makes the plan and refuses what cannot work; what is only to be known goes to the log.
+///
+/// # Errors
+/// [`DaemonError::Capacity`] for a line or a budget beyond this machine, [`DaemonError::Model`] for
+/// a model beyond the budget.
+pub fn admit(settings: &Settings, stations: &[Arc<Station>]) -> Result<(), DaemonError> {
+    let plan = make(settings, stations, "").map_err(DaemonError::model)?;
+    for remark in &plan.remarks {
+        let words = format!("{}; {}", remark.text, remark.remedy);
+        match remark.gravity {
+            Gravity::ModelRefused => return Err(DaemonError::Model(words)),
+            Gravity::Refusal => return Err(DaemonError::Capacity(words)),
+            Gravity::Warning => telemetry::capacity(&remark.text, &remark.remedy),
+        }
+    }
+    Ok(())
+}
+
+/// The stations' costs; a question that has none is remarked on by whoever prepares it.
+fn costs(
+    card: &ModelCard,
+    stations: &[Arc<Station>],
+    remarks: &mut Vec<Remark>,
+) -> Vec<Option<StationCost>> {
+    let one = |station: &Arc<Station>| match card.tokenizer.as_ref() {
+        None => None,
+        Some(tokenizer) => match cost::of(tokenizer, station) {
+            Ok(cost) => Some(cost),
+            Err(why) => {
+                let remedy = "correct the question's texts".to_owned();
+                let gravity = Gravity::Warning;
+                remarks.push(Remark { gravity, text: why.to_string(), remedy });
+                None
+            }
+        },
+    };
+    stations.iter().map(one).collect()
+}
+
+fn planned(card: &ModelCard, station: &Station, cost: StationCost, speed: &Speed) -> Planned {
+    let part = speed.part(&cost);
+    let demand = station.parts_per_minute.map(|parts_per_minute| Demand {
+        station: station.name.clone(),
+        parts_per_minute,
+        inspect_every: station.inspect_every,
+        part,
+        part_with_one_crop: with_one_crop(card, station, speed),
+    });
+    Planned { cost, part, demand }
+}
+
+/// Seconds a part if each picture were cut into one tile only; `None` if each is already.
+fn with_one_crop(card: &ModelCard, station: &Station, speed: &Speed) -> Option<Seconds> {
+    let mut less = station.clone();
+    less.questions.iter_mut().for_each(|question| question.num_crops = 1);
+    let has_more = station.questions.iter().any(|question| question.num_crops > 1);
+    let cost = cost::of(card.tokenizer.as_ref()?, &less).ok()?;
+    has_more.then(|| speed.part(&cost))
+}
+
+/// Positions that the cache may come to hold: what the configuration allows, or else what the
+/// longest question needs, with the quarter that the cache grows by in advance.
+fn context(card: &ModelCard, allowed: Option<usize>, costs: &[StationCost]) -> usize {
+    let made_for = card.config.decoder.max_positions;
+    let needed = match cost::longest_positions(costs) {
+        0 => card.config.rope.original_positions,
+        needed => (needed + needed / 4).next_multiple_of(256),
+    };
+    allowed.unwrap_or(needed).min(made_for)
+}
+
+fn judge_budget(budget_bytes: Option<u64>, machine: &Machine) -> Option<Remark> {
+    let (budget, usable) = (budget_bytes?, machine.usable_bytes()?);
+    (budget > usable).then(|| Remark {
+        gravity: Gravity::Refusal,
+        text: format!(
+            "`memory_budget_mib` in [model] is {}, {} is {}",
+            mib(budget),
+            machine.usable_word(),
+            mib(usable)
+        ),
+        remedy: format!(
+            "write at most  memory_budget_mib = {}, less what cameras and system need, or leave it \
+             out",
+            usable >> 20
+        ),
+    })
+}
+
+fn judge_footprint(
+    footprint: &Footprint,
+    context: usize,
+    budget_bytes: Option<u64>,
+) -> Option<Remark> {
+    let (total, budget) = (footprint.total_bytes(), budget_bytes?);
+    (total > budget).then(|| Remark {
+        gravity: Gravity::ModelRefused,
+        text: format!(
+            "the model needs {} of memory ({}; {context} positions) and may take {}",
+            mib(total),
+            footprint.in_words(),
+            mib(budget)
+        ),
+        remedy: "take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
+                 `max_context` in [model], or a machine with more memory"
+            .to_owned(),
+    })
+}
