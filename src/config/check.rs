@@ -107,8 +107,9 @@ fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "device     {}", settings.device)?;
     writeln!(
         out,
-        "model      {}, {} threads, {}",
+        "model      {}, device {}, {} threads, precision {}",
         model.path.display(),
+        model.device,
         model.threads,
         model.precision.as_str()
     )?;

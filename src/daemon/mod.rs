@@ -22,7 +22,7 @@ use crate::station::Station;
 use crate::store::Store;
 use crate::telemetry;
 use crate::verdict::Reason;
-use crate::vlm::{Digest, Engine};
+use crate::vlm::{Digest, Engine, device};
 
 pub use error::DaemonError;
 pub use stop::Stop;
@@ -81,7 +81,9 @@ pub fn run(
     let publisher = start_publisher(&runtime, settings, &store, &clock)?;
     let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
     let database = settings.store.path.display().to_string();
-    telemetry::ready(stations.len(), &settings.model.path.display().to_string(), &database);
+    let path = settings.model.path.display().to_string();
+    let device = device::describe(&engine.options().device, engine.options().dtype);
+    telemetry::ready(stations.len(), &path, &device, &database);
 
     let inspector = Inspector::new(model, clerk);
     let seen = work(lines, inspector, &recorder, &stop, &runtime);
@@ -98,12 +100,16 @@ pub fn run(
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
 }
 
-/// Loads the model with the settings' precision and bounds. The threads it computes in are bounded
+/// Loads the model with the settings' device, precision and bounds. The threads it computes in are bounded
 /// for the whole process, by the first call.
 pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
     // The one error is that the pool stands already, as in a second load: then its size holds.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
-    let engine = Engine::load(&settings.model.path, &settings.model.engine_options())
+    let placement = device::find(settings.model.device).map_err(DaemonError::model)?;
+    if let Some(why) = &placement.fallback {
+        telemetry::computes_on_cpu(why);
+    }
+    let engine = Engine::load(&settings.model.path, &settings.model.engine_options(&placement))
         .map_err(DaemonError::model)?;
     Ok(Arc::new(engine))
 }

@@ -6,6 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
+//! | [`device`], `device_memory` | the CPU or a GPU: what was wished, what was found, whether the model fits |
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`] | a published folder to one GGUF file |
 //! | [`quant`] | products with quantised weights |
@@ -29,6 +30,8 @@ pub mod ask;
 mod attend;
 pub mod config;
 pub mod decoder;
+pub mod device;
+mod device_memory;
 pub mod digest;
 pub mod encoded;
 pub mod engine;
@@ -57,6 +60,7 @@ pub mod vision;
 pub mod weights;
 
 pub use config::{LongContext, ModelConfig};
+pub use device::{DeviceWish, Placement, Precision};
 pub use digest::Digest;
 pub use encoded::Encoded;
 pub use engine::{Engine, EngineOptions};

@@ -221,6 +221,28 @@ impl ModelFolder {
         }
     }
 
+    /// Bytes that the weights take on a GPU: blocks as they are stored, numbers as `dtype`.
+    pub(crate) fn device_bytes(&self, dtype: DType) -> u64 {
+        let numbers = |shape: &[usize]| {
+            let count: u64 = shape.iter().map(|side| *side as u64).product();
+            count.saturating_mul(dtype.size_in_bytes() as u64)
+        };
+        match &self.store {
+            Store::Folder(folder) => {
+                let entry = |(name, at): (&String, &usize)| folder.shards[*at].tensors.get(name);
+                let entries = folder.places.iter().filter_map(entry);
+                entries.map(|entry| numbers(&entry.shape)).fold(0, u64::saturating_add)
+            }
+            Store::Gguf(model) => {
+                let one = |tensor: &TensorInfo| match tensor.kind {
+                    Kind::Blocks(_) => tensor.bytes.len() as u64,
+                    _ => numbers(&tensor.shape),
+                };
+                model.tensors().iter().map(one).fold(0, u64::saturating_add)
+            }
+        }
+    }
+
     /// The tensor that is published as `name`, as it lies in its file.
     ///
     /// # Errors
