@@ -19,10 +19,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "tests/fixtures/tiny_gqa/reference"
 BESIDE = ROOT / "../shared/phi3-vision/reference"
 
-# Largest difference allowed of (pixels, picture embeddings, logits). In f32 what the tests allow; the 16-bit
-# forms by the noise that the publisher's own code shows in them on these models (logits 0.04 to 0.09 in bf16;
-# f16 keeps three bits more), with room: they catch a wrong computation, not a lost digit.
-TOLERANCES = {"f32": (2e-6, 1e-4, 2e-4), "bf16": (2e-6, 0.15, 0.3), "f16": (2e-6, 0.02, 0.05)}
+# Largest difference allowed of (pixels, picture embeddings, logits after the prompt, logits of the steps). In
+# f32 what the tests allow. The 16-bit forms by the noise of the number type on these models (the publisher's own
+# code shows 0.04 to 0.09 in the logits in bf16; f16 keeps three bits more), with room: they catch a wrong
+# computation, not a lost digit. Steps have more room: a CPU's one-row products in 16 bits lose more.
+TOLERANCES = {"f32": (2e-6, 1e-4, 2e-4, 2e-4), "bf16": (2e-6, 0.15, 0.3, 0.4), "f16": (2e-6, 0.02, 0.05, 0.3)}
 
 
 def arguments():
@@ -87,7 +88,7 @@ def largest(found, expected):
 
 def compare(found, case, folder, tolerances):
     """(what, difference, allowed) of every tensor of a case."""
-    pixels, embeddings, logits = tolerances
+    pixels, embeddings, logits, steps = tolerances
     stored = lambda name: np.load(folder / f"{name}.npy")
     yield "ids", float((found["input_ids"].reshape(-1) != stored("input_ids").reshape(-1)).sum()), 0.0
     if case["images"]:
@@ -99,9 +100,9 @@ def compare(found, case, folder, tolerances):
     greedy, wanted = found["greedy"].reshape(-1).tolist(), case["greedy"]
     same = next((i for i, (a, b) in enumerate(zip(greedy, wanted)) if a != b), len(wanted))
     rows = min(same + 1, len(wanted))
-    steps = found["steps_logits"].reshape(len(wanted), -1)[:rows, ::case["logits_vocab_stride"]]
-    yield "steps", largest(steps, stored("steps_logits_sv")[:rows]), logits
-    forgiven = same == len(wanted) or case["step_top1_margin"][same] < 2 * logits
+    sampled = found["steps_logits"].reshape(len(wanted), -1)[:rows, ::case["logits_vocab_stride"]]
+    yield "steps", largest(sampled, stored("steps_logits_sv")[:rows]), steps
+    forgiven = same == len(wanted) or case["step_top1_margin"][same] < 2 * steps
     yield f"greedy {same}/{len(wanted)}", 0.0 if forgiven else 1.0, 0.0
 
 
