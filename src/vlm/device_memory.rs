@@ -86,6 +86,7 @@ pub(crate) fn check_memory(device: &Device, needs: &Needs) -> Result<(), LoadErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vlm::weights::ModelFolder;
     use candle_core::DType;
 
     #[test]
@@ -116,5 +117,15 @@ mod tests {
         let short = Needs::of(&published, weights_bytes, &bounded);
         assert_eq!(short.cache_bytes, 1024 * 393_216);
         assert!(short.working_bytes < needs.working_bytes);
+    }
+
+    #[test]
+    fn the_weights_of_a_folder_are_counted_in_the_type_they_become() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_gqa");
+        let folder = ModelFolder::open(&dir).unwrap();
+        let file = std::fs::metadata(dir.join("model.safetensors")).unwrap().len();
+        let (half, whole) = (folder.device_bytes(DType::BF16), folder.device_bytes(DType::F32));
+        assert!(half < file && half > file - 65_536, "{half} of a file of {file} bytes"); // stored in bf16
+        assert_eq!(whole, 2 * half);
     }
 }

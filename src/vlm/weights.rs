@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::error::LoadError;
+use super::gguf::header::TensorInfo;
 use super::gguf::{GgufModel, Kind};
 use super::json_fields::parse_object;
 use super::quant::Format;
