@@ -44,9 +44,14 @@ pub fn start(level: &str, format: Format) {
     }
 }
 
-/// The daemon inspects.
-pub fn ready(stations: usize, model: &str, database: &str) {
-    info!(stations, model, database, "Ready.");
+/// The daemon inspects. `device` tells where the model computes, and in what.
+pub fn ready(stations: usize, model: &str, device: &str, database: &str) {
+    info!(stations, model, device, database, "Ready.");
+}
+
+/// A GPU was hoped for and cannot be used.
+pub fn computes_on_cpu(why: &str) {
+    warn!(why, "NO GPU: the model computes on the CPU, many times slower.");
 }
 
 /// A part was decided and recorded.

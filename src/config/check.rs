@@ -77,9 +77,10 @@ pub fn run_with(
     Ok(Checked::Good)
 }
 
-fn check_cameras(stations: &[Station]) -> Vec<Problem> {
+fn check_cameras(stations: &[Station]) -> Problems {
     let check = |station: &Station| camera::check(&station.name, &station.camera).err();
-    stations.iter().filter_map(check).map(|why| Problem::error(why.to_string())).collect()
+    let all = stations.iter().filter_map(check);
+    Problems::new(all.map(|why| Problem::error(why.to_string())).collect())
 }
 
 /// Whether each adapter is one for this model; each is looked at once.
@@ -127,8 +128,9 @@ fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "device     {}", settings.device)?;
     writeln!(
         out,
-        "model      {}, {} threads, {}",
+        "model      {}, device {}, {} threads, precision {}",
         model.path.display(),
+        model.device,
         model.threads,
         model.precision.as_str()
     )?;

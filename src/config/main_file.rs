@@ -9,6 +9,7 @@ use crate::publish::{self, PublishOptions};
 use crate::store::StoreOptions;
 use crate::telemetry::Format;
 use crate::vlm::config::LongContext;
+use crate::vlm::device::DeviceWish;
 
 /// Where records go unless `[database]` says otherwise: the state folder of the service.
 const STATE_DIR: &str = "/var/lib/inspectd";
@@ -51,10 +52,9 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
     }
     let here = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = table.whole("threads", 1..=256).map_or(here, |n| n.into_inner() as usize);
-    let precision = table.one_of(
-        "precision",
-        &[("f32", Precision::F32), ("bf16", Precision::Bf16), ("f16", Precision::F16)],
-    );
+    let device = read_device(&mut table);
+    let precision =
+        table.one_of("precision", &Precision::ALL.map(|precision| (precision.as_str(), precision)));
     let long_context = table.one_of(
         "long_context",
         &[("reprefill", LongContext::Reprefill), ("keep", LongContext::Keep)],
@@ -66,6 +66,7 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
     table.finish();
     Some(Model {
         path: path?.into_inner(),
+        device,
         threads,
         precision: precision.map(|p| p.into_inner()).unwrap_or_default(),
         long_context: long_context.map(|p| p.into_inner()).unwrap_or_default(),
@@ -74,6 +75,25 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
         adapters_max_bytes: (adapters as usize) << 20,
         memory_budget_bytes: budget_mib.map(|mib| (mib.into_inner() as u64) << 20),
     })
+}
+
+/// A GPU that this program or machine has not may be on the machine that the file is for, so it is
+/// a warning here and an error at the start.
+fn read_device(table: &mut Reader<'_>) -> DeviceWish {
+    let Some(text) = table.text("device", 32) else { return DeviceWish::default() };
+    let wish = match text.get_ref().parse::<DeviceWish>() {
+        Ok(wish) => wish,
+        Err(_) => {
+            let title = format!("`device` cannot be \"{}\"", text.get_ref());
+            table.error(text.span(), title, "choose \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"");
+            return DeviceWish::default();
+        }
+    };
+    if matches!(wish, DeviceWish::Cuda(_)) && !cfg!(feature = "cuda") {
+        let title = "this program has no CUDA and will not start with this file";
+        table.warn(text.span(), title, "use inspectd-cuda on the device, or choose \"cpu\"");
+    }
+    wish
 }
 
 fn read_database(mut table: Reader<'_>) -> StoreOptions {

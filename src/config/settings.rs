@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use candle_core::DType;
-
 use crate::publish::PublishOptions;
 use crate::store::StoreOptions;
 use crate::telemetry;
 use crate::vlm::EngineOptions;
 use crate::vlm::config::LongContext;
+pub use crate::vlm::device::Precision;
+use crate::vlm::device::{DeviceWish, Placement};
 
 /// Everything in `inspectd.toml`.
 #[derive(Clone, Debug)]
@@ -34,11 +34,15 @@ pub struct Settings {
 pub struct Model {
     /// The model's folder: `config.json`, tokenizer, tensors. Required.
     pub path: PathBuf,
+    /// Where the model computes. Default `auto`: the first GPU in a program and on a machine that
+    /// have one, else the processor. A GPU that is named and not there refuses to start.
+    pub device: DeviceWish,
     /// Processor threads for the model. Default: as many as the machine has. Fewer leave room for
     /// the camera and are slower; more than the cores are slower too.
     pub threads: usize,
-    /// The form in which numbers are held. Default `f32`. The two short forms halve the memory;
-    /// on most processors without a GPU they are slower, and their answers may differ slightly.
+    /// The form in which numbers are held. Default `auto`: `f32` on the processor, `bf16` on a GPU.
+    /// The two short forms halve the memory; on most processors without a GPU they are slower, and
+    /// their answers may differ slightly.
     pub precision: Precision,
     /// What happens when a text grows past the length up to which the short position factors hold.
     /// Default `reprefill`, which is exact; `keep` is cheap and far from exact.
@@ -58,14 +62,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// What the engine is to be loaded with.
-    pub fn engine_options(&self) -> EngineOptions {
+    /// What the engine is to be loaded with on the device that was found.
+    pub fn engine_options(&self, placement: &Placement) -> EngineOptions {
         EngineOptions {
-            dtype: match self.precision {
-                Precision::F32 => DType::F32,
-                Precision::Bf16 => DType::BF16,
-                Precision::F16 => DType::F16,
-            },
+            dtype: self.precision.dtype(&placement.device),
+            device: placement.device.clone(),
             long_context: self.long_context,
             max_context: self.max_context,
             picture_cache_bytes: self.picture_cache_bytes,
@@ -73,18 +74,6 @@ impl Model {
             ..EngineOptions::default()
         }
     }
-}
-
-/// The form in which the model's numbers are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32 bits.
-    #[default]
-    F32,
-    /// 16 bits with the range of 32.
-    Bf16,
-    /// 16 bits, IEEE.
-    F16,
 }
 
 /// `[log]`.
@@ -122,17 +111,6 @@ impl Level {
             Level::Info => "info",
             Level::Debug => "debug",
             Level::Trace => "trace",
-        }
-    }
-}
-
-impl Precision {
-    /// The word that is written for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::F16 => "f16",
         }
     }
 }

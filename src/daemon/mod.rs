@@ -24,7 +24,7 @@ use crate::station::Station;
 use crate::store::Store;
 use crate::telemetry;
 use crate::verdict::Reason;
-use crate::vlm::{Digest, Engine};
+use crate::vlm::{Digest, Engine, device};
 
 pub use error::DaemonError;
 pub use stop::Stop;
@@ -70,11 +70,12 @@ pub fn run(
     plan::admit(settings, &stations)?;
     let engine = load_engine(settings)?;
     let model = EngineModel::new(Arc::clone(&engine), &stations)?;
-    serve(settings, &stations, options, store, model, &engine.digest().to_string())
+    let device = device::describe(&engine.options().device, engine.options().dtype);
+    serve(settings, &stations, options, store, model, &engine.digest().to_string(), &device)
 }
 
-/// Runs the stations with any `model`, which records name by `model_digest`, and records into
-/// `store`.
+/// Runs the stations with any `model`, which records name by `model_digest` and which computes on
+/// `device`, and records into `store`.
 ///
 /// # Errors
 /// What cannot be opened at the start; a record that cannot be written.
@@ -85,6 +86,7 @@ pub fn serve<M: Model + Send>(
     store: Store,
     model: M,
     model_digest: &str,
+    device: &str,
 ) -> Result<Summary, DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, model_digest, &program_digest());
@@ -95,7 +97,8 @@ pub fn serve<M: Model + Send>(
     let publisher = start_publisher(&runtime, settings, &store, &clock)?;
     let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
     let database = settings.store.path.display().to_string();
-    telemetry::ready(stations.len(), &settings.model.path.display().to_string(), &database);
+    let path = settings.model.path.display().to_string();
+    telemetry::ready(stations.len(), &path, device, &database);
 
     let inspector = Inspector::new(model, clerk);
     let seen = work(lines, inspector, &recorder, &stop, &runtime);
@@ -112,11 +115,15 @@ pub fn serve<M: Model + Send>(
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
 }
 
-/// Loads the model with the settings' precision and bounds. The threads it computes in are bounded
+/// Loads the model with the settings' device, precision and bounds. The threads it computes in are bounded
 /// for the whole process, by the first call.
 pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
     use_threads(settings.model.threads);
-    let engine = Engine::load(&settings.model.path, &settings.model.engine_options())
+    let placement = device::find(settings.model.device).map_err(DaemonError::model)?;
+    if let Some(why) = &placement.fallback {
+        telemetry::computes_on_cpu(why);
+    }
+    let engine = Engine::load(&settings.model.path, &settings.model.engine_options(&placement))
         .map_err(DaemonError::model)?;
     Ok(Arc::new(engine))
 }

@@ -14,7 +14,7 @@ use crate::capacity::{Demand, Kept, Machine, Remark, Speed, StationCost, cost};
 use crate::config::{self, Settings};
 use crate::station::Station;
 use crate::telemetry;
-use crate::vlm::{LoadError, ModelCard};
+use crate::vlm::{LoadError, ModelCard, device};
 
 /// What a configuration means for this machine.
 pub struct Plan {
@@ -76,7 +76,7 @@ pub fn make(
     let card = ModelCard::open(&settings.model.path)?;
     let machine = Machine::here();
     let measured = kept(settings).find(&key(&card, &settings.model, &machine, model));
-    let options = settings.model.engine_options();
+    let options = settings.model.engine_options(&device::find(settings.model.device)?);
     let speed = match &measured {
         Some(entry) => entry.measurement.speed,
         None => Speed::estimated(&card, options.dtype, settings.model.threads.min(machine.cores)),

@@ -126,14 +126,27 @@ mod tests {
                 continue;
             };
             rusty += 1;
-            let (mut red, mut blue) = (0u32, 0u32);
-            for (mark, rgb) in picture.marks.iter().zip(picture.pixels.data.chunks_exact(3)) {
-                if usize::from(mark.flaw) == number + 1 {
-                    red += u32::from(rgb[0]);
-                    blue += u32::from(rgb[2]);
-                }
-            }
-            assert!(red * 10 > blue * 13, "red {red}, blue {blue}");
+            // Against the metal around it, which may itself be bluish: the patch's box, 8 px wider.
+            let is_rust = |mark: &Mark| usize::from(mark.flaw) == number + 1;
+            let inside: Vec<usize> =
+                (0..SIDE * SIDE).filter(|&i| is_rust(&picture.marks[i])).collect();
+            let range = |part: fn(usize) -> usize| {
+                let found = || inside.iter().map(|i| part(*i));
+                found().min().unwrap().saturating_sub(8)..=found().max().unwrap() + 8
+            };
+            let (columns, rows) = (range(|i| i % SIDE), range(|i| i / SIDE));
+            let around = (0..SIDE * SIDE).filter(|&i| {
+                let near = columns.contains(&(i % SIDE)) && rows.contains(&(i / SIDE));
+                near && picture.marks[i] == Mark::default()
+            });
+            let warmth = |pixels: &[usize]| {
+                let sum = |channel: usize| -> u32 {
+                    pixels.iter().map(|i| u32::from(picture.pixels.data[i * 3 + channel])).sum()
+                };
+                f64::from(sum(0)) / f64::from(sum(2))
+            };
+            let (rust, metal) = (warmth(&inside), warmth(&around.collect::<Vec<_>>()));
+            assert!(rust > 1.1 * metal, "red over blue: rust {rust:.3}, metal {metal:.3}");
         }
         assert!((20..=40).contains(&rusty), "{rusty} of 60");
     }

@@ -85,6 +85,11 @@ impl Decoder {
                 (Embedding::Quantised(weight.clone()), Linear::Quantised { weight, bias: None })
             }
             Linear::Observed { .. } => unreachable!("only `Loader::observed` makes one"),
+            // A GPU does not take rows out of blocks.
+            blocks @ Linear::OnDevice { .. } => {
+                let shape = [config.vocab, config.hidden];
+                (Embedding::Dense(loader.tensor("model.embed_tokens.weight", &shape)?), blocks)
+            }
         }; // the copies share the storage
         let head = match config.tied {
             true => tied,

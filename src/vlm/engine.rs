@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::calibrate::Observer;
 use super::config::{self, LongContext, ModelConfig};
 use super::decoder::Decoder;
+use super::device_memory::{Needs, check_memory};
 use super::digest::Digest;
 use super::encoded::Encoded;
 use super::error::{EngineError, LoadError};
@@ -115,6 +116,8 @@ impl Engine {
         let vocab = config.decoder.vocab;
         let tokenizer =
             ChatTokenizer::load(&tokenizer_path, &tokenizer_json, &config.eos_ids, vocab)?;
+        let weights_bytes = folder.device_bytes(options.dtype);
+        check_memory(&options.device, &Needs::of(&config.decoder, weights_bytes, options))?;
         // The digest reads every byte of the weights, and so does loading them: side by side they
         // share the reading.
         let (digest, parts) = std::thread::scope(|scope| {
@@ -126,6 +129,8 @@ impl Engine {
             (digest.join().expect("hashing bytes that are mapped does not panic"), parts)
         });
         let (tower, projector, decoder) = parts?;
+        // A GPU copies in the order of one thread, and another one may compute.
+        options.device.synchronize()?;
         let made_for = config.decoder.max_positions;
         let context_len = options.max_context.map_or(made_for, |most| most.min(made_for));
         Ok(Engine {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::quantized::{QMatMul, QStorage, QTensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 
 use super::calibrate::{Observer, Tap};
 use super::error::LoadError;
@@ -36,6 +37,13 @@ pub enum Linear {
         /// Where the squares of its inputs go.
         tap: Arc<Tap>,
     },
+    /// The same blocks in a GPU's memory, with the tensor library's product. Computes in f32.
+    OnDevice {
+        /// (out, in)
+        weight: QMatMul,
+        /// (out)
+        bias: Option<Tensor>,
+    },
 }
 
 impl Linear {
@@ -50,6 +58,9 @@ impl Linear {
             Linear::Quantised { weight, bias } => {
                 (weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?, bias)
             }
+            Linear::OnDevice { weight, bias } => {
+                (weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?, bias)
+            }
         }; // (rows, out)
         match bias {
             Some(bias) => y.broadcast_add(bias),
@@ -61,7 +72,7 @@ impl Linear {
     pub fn is_quantised(&self) -> bool {
         match self {
             Linear::Dense { .. } => false,
-            Linear::Quantised { .. } => true,
+            Linear::Quantised { .. } | Linear::OnDevice { .. } => true,
             Linear::Observed { layer, .. } => layer.is_quantised(),
         }
     }
@@ -142,8 +153,8 @@ impl<'a> Loader<'a> {
         self.layer(name, out, inputs, Some(bias))
     }
 
-    /// A weight that is stored in blocks stays where it is mapped; another becomes `dtype`, or the
-    /// blocks that were asked for.
+    /// A weight that is stored in blocks stays where it is mapped, or is copied as it is to the
+    /// GPU; another becomes `dtype`, or the blocks that were asked for.
     fn layer(
         &self,
         name: &str,
@@ -157,7 +168,11 @@ impl<'a> Loader<'a> {
                 let weight = Matrix::new(format, out, inputs, Arc::new(bytes))?;
                 Ok(Linear::Quantised { weight, bias })
             }
-            _ => {
+            Stored::Quantised { format, bytes } => {
+                let weight = on_device(format, &bytes, (out, inputs), self.device)?;
+                Ok(Linear::OnDevice { weight, bias })
+            }
+            Stored::Dense { .. } => {
                 let dense = Linear::Dense { weight: self.tensor(&name, &[out, inputs])?, bias };
                 match self.formats.get(&name) {
                     Some(format) => Ok(dense.quantise(*format)?),
@@ -168,9 +183,21 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// Copies the blocks of a weight, (out, in), to `device`.
+fn on_device(
+    format: Format,
+    blocks: &[u8],
+    shape: (usize, usize),
+    device: &Device,
+) -> Result<QMatMul> {
+    let storage = QStorage::from_data(blocks.into(), device, format.ggml())?;
+    QMatMul::from_qtensor(QTensor::new(storage, shape)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vlm::quant::FORMATS;
 
     #[test]
     fn eight_bits_stay_close_to_the_full_weight() -> Result<()> {
@@ -183,6 +210,29 @@ mod tests {
         let close = dense.quantise(Format::Q8_0)?.forward(&x)?; // (2, 5)
         let worst = (exact - close)?.abs()?.max_all()?.to_scalar::<f32>()?;
         assert!(worst < 0.1, "{worst}"); // 64 products of order 0.5, each off by up to 1/127 of its block's largest
+        Ok(())
+    }
+
+    /// The path of a GPU, taken on the processor: the same blocks through the tensor library.
+    #[test]
+    fn blocks_on_a_device_give_the_product_of_their_numbers() -> Result<()> {
+        let numbers = |n: usize| (0..n).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<f32>>();
+        let weight = Tensor::from_vec(numbers(4 * 256), (4, 256), &Device::Cpu)?;
+        let x = Tensor::from_vec(numbers(2 * 256), (2, 256), &Device::Cpu)?;
+        let bias = Tensor::from_vec(numbers(4), 4, &Device::Cpu)?;
+        for format in FORMATS {
+            let blocks = QTensor::quantize(&weight, format.ggml())?;
+            let exact = x.matmul(&blocks.dequantize(&Device::Cpu)?.t()?)?.broadcast_add(&bias)?; // (2, 4)
+            for dtype in [DType::F32, DType::BF16] {
+                let weight = on_device(format, &blocks.data()?, (4, 256), &Device::Cpu)?;
+                let layer = Linear::OnDevice { weight, bias: Some(bias.to_dtype(dtype)?) };
+                let seen = layer.forward(&x.to_dtype(dtype)?)?; // (2, 4)
+                assert_eq!((seen.dtype(), seen.dims()), (dtype, [2, 4].as_slice()));
+                let off = (exact.clone() - seen.to_dtype(DType::F32)?)?.abs()?.max_all()?;
+                let (off, scale) = (off.to_scalar::<f32>()?, exact.abs()?.max_all()?);
+                assert!(off < 0.03 * scale.to_scalar::<f32>()?, "{format:?} {dtype:?}: {off}");
+            }
+        }
         Ok(())
     }
 }

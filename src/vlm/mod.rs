@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
 //! | [`model_files`] | which files a model has |
+//! | [`device`], `device_memory` | the CPU or a GPU: what was wished, what was found, whether the model fits |
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
@@ -33,6 +34,8 @@ pub mod calibrate;
 pub mod card;
 pub mod config;
 pub mod decoder;
+pub mod device;
+mod device_memory;
 pub mod digest;
 pub mod encoded;
 pub mod engine;
@@ -63,6 +66,7 @@ pub mod weights;
 
 pub use card::ModelCard;
 pub use config::{LongContext, ModelConfig};
+pub use device::{DeviceWish, Placement, Precision};
 pub use digest::Digest;
 pub use encoded::Encoded;
 pub use engine::{Engine, EngineOptions};

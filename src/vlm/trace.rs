@@ -14,6 +14,7 @@ use candle_core::{DType, Tensor};
 use safetensors::tensor::{Dtype, View};
 
 use super::config::LongContext;
+use super::device::{self, DeviceWish, Precision};
 use super::digest::Digest;
 use super::encoded::Encoded;
 use super::engine::{Engine, EngineOptions};
@@ -44,6 +45,10 @@ pub struct TraceOptions {
     /// tensors: they come from the Phi-3-vision revision, which does that; inspection itself uses
     /// `Reprefill`.
     pub long_context: LongContext,
+    /// Where to compute.
+    pub device: DeviceWish,
+    /// What to compute in. The stored tensors are compared tightly with F32 alone.
+    pub precision: Precision,
     /// The file to write.
     pub out: PathBuf,
 }
@@ -72,6 +77,10 @@ pub struct TraceSummary {
     pub model: Digest,
     /// Digest of the adapter, if there was one.
     pub adapter: Option<Digest>,
+    /// Device and number type, in words.
+    pub computed_on: String,
+    /// Why it was not computed on a GPU, if that was hoped for.
+    pub fallback: Option<String>,
     /// Time to load the model.
     pub load: Duration,
     /// Time for resizing and normalising.
@@ -124,8 +133,13 @@ struct Decoded {
 /// [`TraceError`], naming the file or what the model refused.
 pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
     let start = Instant::now();
-    let engine_options =
-        EngineOptions { long_context: options.long_context, ..EngineOptions::default() };
+    let placement = device::find(options.device)?;
+    let engine_options = EngineOptions {
+        long_context: options.long_context,
+        dtype: options.precision.dtype(&placement.device),
+        device: placement.device,
+        ..EngineOptions::default()
+    };
     let engine = Engine::load(&options.model, &engine_options)?;
     let load_adapter = |dir: &PathBuf| Adapter::load(dir, &engine).map(Arc::new);
     let adapter = options.adapter.as_ref().map(load_adapter).transpose()?;
@@ -168,6 +182,8 @@ pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
         greedy,
         model: engine.digest(),
         adapter: adapter.map(|adapter| adapter.digest()),
+        computed_on: device::describe(&engine.options().device, engine.options().dtype),
+        fallback: placement.fallback,
         load,
         preprocess: pass.preprocess,
         tower: pass.tower,

@@ -5,7 +5,7 @@
 //! then dropped. Layers that are not used are not loaded. Source: `CLIPVisionModel` as used by
 //! `Phi3ImageEmbedding.get_img_features`.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::ops::{layer_norm, sigmoid, softmax_last_dim};
 
 use super::config::VisionConfig;
@@ -164,7 +164,9 @@ impl Layer {
         let q = heads((self.query.forward(x)? * scale)?)?; // (heads, 577, head_dim)
         let k = heads(self.key.forward(x)?)?; // (heads, 577, head_dim)
         let v = heads(self.value.forward(x)?)?; // (heads, 577, head_dim)
-        let weights = softmax_last_dim(&q.matmul(&k.t()?)?)?; // (heads, 577, 577)
+        // In f32: 16-bit sums over 577 patches lose more than all else of the tower together.
+        let scores = q.matmul(&k.t()?)?.to_dtype(DType::F32)?; // (heads, 577, 577)
+        let weights = softmax_last_dim(&scores)?.to_dtype(x.dtype())?; // (heads, 577, 577)
         let mixed = weights.matmul(&v)?.transpose(0, 1)?.reshape((rows, width))?; // (577, width)
         self.out.forward(&mixed)
     }

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::error::LoadError;
+use super::gguf::header::TensorInfo;
 use super::gguf::{GgufModel, Kind};
 use super::json_fields::parse_object;
 use super::quant::Format;
@@ -174,7 +175,7 @@ impl ModelFolder {
                 folder.places.iter().filter_map(entry).collect()
             }
             Store::Gguf(model) => {
-                let one = |tensor: &super::gguf::TensorInfo| TensorSize {
+                let one = |tensor: &super::gguf::header::TensorInfo| TensorSize {
                     kind: tensor.kind.name().to_owned(),
                     numbers: numbers(&tensor.shape),
                     in_place_bytes: matches!(tensor.kind, Kind::Blocks(_))
@@ -254,6 +255,28 @@ impl ModelFolder {
         match &self.store {
             Store::Folder(folder) => folder.shards.iter().for_each(|shard| let_go(&shard.bytes)),
             Store::Gguf(model) => let_go(model.file()),
+        }
+    }
+
+    /// Bytes that the weights take on a GPU: blocks as they are stored, numbers as `dtype`.
+    pub(crate) fn device_bytes(&self, dtype: DType) -> u64 {
+        let numbers = |shape: &[usize]| {
+            let count: u64 = shape.iter().map(|side| *side as u64).product();
+            count.saturating_mul(dtype.size_in_bytes() as u64)
+        };
+        match &self.store {
+            Store::Folder(folder) => {
+                let entry = |(name, at): (&String, &usize)| folder.shards[*at].tensors.get(name);
+                let entries = folder.places.iter().filter_map(entry);
+                entries.map(|entry| numbers(&entry.shape)).fold(0, u64::saturating_add)
+            }
+            Store::Gguf(model) => {
+                let one = |tensor: &TensorInfo| match tensor.kind {
+                    Kind::Blocks(_) => tensor.bytes.len() as u64,
+                    _ => numbers(&tensor.shape),
+                };
+                model.tensors().iter().map(one).fold(0, u64::saturating_add)
+            }
         }
     }
 

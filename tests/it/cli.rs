@@ -55,6 +55,35 @@ fn a_wrong_model_folder_is_exit_code_3_and_names_what_is_missing() {
     assert!(words.contains("config.json"), "{words}");
 }
 
+/// A GPU that was named is never replaced by the processor.
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_in_a_build_without_cuda_is_exit_code_3_with_the_remedy() {
+    let site = Site::new(Path::new("/nowhere/line.mkv"), None);
+    let text = fs::read_to_string(&site.file).expect("readable");
+    let text = text.replace("[model]", "[model]\ndevice = \"cuda:1\"");
+    fs::write(&site.file, text).expect("written");
+    let words = refused(inspectd().arg("run").arg("-c").arg(&site.file), 3);
+    assert!(
+        words.contains("cuda:1: this build has no CUDA; use the program inspectd-cuda"),
+        "{words}"
+    );
+
+    let model = site.dir.path().join("model");
+    let ids = site.dir.path().join("ids");
+    fs::write(&ids, "1 2 3").expect("written");
+    let mut trace = inspectd();
+    trace.args(["model", "trace", "--device", "cuda", "--model"]).arg(model).arg("--ids-file");
+    let words = refused(trace.arg(ids).arg("--out").arg(site.dir.path().join("out")), 3);
+    assert!(words.contains("cuda:0: this build has no CUDA"), "{words}");
+}
+
+#[test]
+fn a_device_that_is_none_is_exit_code_2() {
+    let words = refused(inspectd().args(["model", "trace", "--device", "gpu"]), 2);
+    assert!(words.contains("\"gpu\" is none of auto, cpu, cuda and cuda:N"), "{words}");
+}
+
 #[test]
 fn a_broken_station_file_is_exit_code_2_with_file_and_line() {
     let site = Site::new(Path::new("/nowhere/line.mkv"), None);

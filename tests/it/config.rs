@@ -8,6 +8,7 @@ use inspectd::camera::Source;
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
 use inspectd::station::Task;
 use inspectd::verdict::DefectRule;
+use inspectd::vlm::DeviceWish;
 use inspectd::{publish, trigger};
 use proptest::prelude::*;
 
@@ -248,6 +249,7 @@ fn one_bracket_where_two_belong_is_explained() {
 #[test]
 fn the_main_file_is_checked_key_by_key() {
     assert_main_words("main_device_name", &MAIN.replace("box", "box 1"));
+    assert_main_words("main_device", &MAIN.replace("[model]\n", "[model]\ndevice = \"gpu\"\n"));
     assert_main_words("main_log_level", &format!("{MAIN}[log]\nlevel = \"verbose\"\n"));
     assert_main_words("main_broker_host", &format!("{MAIN}[broker]\nhost = \"mqtt://10.0.0.5\"\n"));
     assert_main_words("main_broker_prefix", &format!("{MAIN}[broker]\nprefix = \"a//b\"\n"));
@@ -305,6 +307,22 @@ fn two_stations_of_one_name_are_shown_together() {
     assert_golden("two_stations", &words);
 }
 
+/// The file may be for another machine than the one that checks it.
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_that_this_program_cannot_use_is_a_warning() {
+    let main = MAIN.replace("[model]", "[model]\ndevice = \"cuda:1\"\nprecision = \"bf16\"");
+    let files = Files::new(main, &[("demo.toml", STATION.as_bytes())]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.settings.model.device, DeviceWish::Cuda(1));
+    assert_eq!(loaded.settings.model.precision, Precision::Bf16);
+    assert!(
+        loaded.warnings.to_string().contains("this program has no CUDA"),
+        "{}",
+        loaded.warnings
+    );
+}
+
 #[test]
 fn defaults_are_filled_in_and_paths_resolved() {
     let files = Files::new(MAIN, &[("demo.toml", STATION.as_bytes())]);
@@ -313,7 +331,8 @@ fn defaults_are_filled_in_and_paths_resolved() {
     let settings = &loaded.settings;
     assert_eq!(settings.device, "box");
     assert_eq!(settings.model.path, files.dir.path().join("."));
-    assert_eq!(settings.model.precision, Precision::F32);
+    assert_eq!(settings.model.precision, Precision::Auto);
+    assert_eq!(settings.model.device, DeviceWish::Auto);
     assert_eq!(settings.store.path, Path::new("/var/lib/inspectd/inspectd.db"));
     assert_eq!(settings.log.level, Level::Info);
     assert!(settings.broker.is_none());
@@ -429,6 +448,7 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;
     let (shown, plain) = (shown.settings.model, plain.model);
     assert_eq!(shown.precision, plain.precision);
+    assert_eq!(shown.device, plain.device);
     assert_eq!(shown.long_context, plain.long_context);
     assert_eq!(shown.picture_cache_bytes, plain.picture_cache_bytes);
 }

@@ -36,5 +36,6 @@ mod trigger;
 mod vlm_35;
 mod vlm_load;
 mod vlm_lora;
+mod vlm_precision;
 mod vlm_reference;
 mod vlm_session;

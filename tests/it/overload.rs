@@ -70,7 +70,7 @@ fn run_gated(site: &Site, before: u64) {
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
             let options = Options { parts: None, lines: false };
-            daemon::serve(&settings, &stations, &options, store, Gated(shut), "none")
+            daemon::serve(&settings, &stations, &options, store, Gated(shut), "none", "cpu")
         });
         let until = Instant::now() + crate::support::mosquitto::DEADLINE;
         loop {

@@ -14,6 +14,7 @@ use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
 use crate::station::Station;
 use crate::vlm::Engine;
 use crate::vlm::calibrate::Observer;
+use crate::vlm::device;
 use crate::{config, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -106,7 +107,9 @@ fn inspector(
     let settings = &loaded.settings;
     // The one error is that the pool stands already: then its size holds.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
-    let options = settings.model.engine_options();
+    let placement =
+        device::find(settings.model.device).map_err(|error| Exit::Model.because(error))?;
+    let options = settings.model.engine_options(&placement);
     let engine = Engine::load_observed(&arguments.model, &options, Some(observer))
         .map_err(|error| Exit::Model.because(error))?;
     let engine = Arc::new(engine);

@@ -17,7 +17,7 @@ use crate::config::{self, Settings};
 use crate::daemon::{self, plan, plan::Plan};
 use crate::provenance::{self, Folder};
 use crate::station::Station;
-use crate::vlm::Engine;
+use crate::vlm::{Engine, device};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -117,7 +117,9 @@ fn measure_here(settings: &Settings) -> anyhow::Result<(Engine, Measurement)> {
     drop(plan);
     daemon::use_threads(settings.model.threads);
     eprintln!("Measuring: the model is loaded and gives four answers …");
-    measure::measure(&settings.model.path, &settings.model.engine_options())
+    let placement =
+        device::find(settings.model.device).map_err(|error| Exit::Model.because(error))?;
+    measure::measure(&settings.model.path, &settings.model.engine_options(&placement))
         .map_err(|error| Exit::Model.because(error))
 }
 

@@ -22,7 +22,8 @@ Examples:
   inspectd model verify --model DIR
   inspectd model trace --model DIR --prompt-file prompt.txt --image part.png --out trace.safetensors
   inspectd model trace --model DIR --ids-file ids.json --steps 20 --ignore-eos --out trace.safetensors
-  inspectd model trace --model DIR --adapter ADAPTER --ids-file ids.json --out trace.safetensors";
+  inspectd model trace --model DIR --adapter ADAPTER --ids-file ids.json --out trace.safetensors
+  inspectd model trace --model DIR --prompt-file prompt.txt --device cuda --precision bf16 --out trace.safetensors";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -56,7 +57,7 @@ enum Command {
     /// Write the tensors of one prompt, to compare with the publisher's own code.
     ///
     /// The file holds input_ids (picture k as -k), pixel_values, image_embeds, logits_last,
-    /// steps_logits and greedy, computed in f32.
+    /// steps_logits and greedy.
     Trace(trace::Arguments),
 }
 

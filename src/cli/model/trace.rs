@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::cli::Exit;
-use crate::vlm;
 use crate::vlm::trace::{TraceOptions, TracePrompt};
+use crate::vlm::{self, DeviceWish};
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -38,6 +38,12 @@ pub struct Arguments {
     /// keeps the cached keys, the later one computes them anew. Inspections always do the latter.
     #[arg(long, value_enum, default_value = "keep")]
     long_context: LongContext,
+    /// Where to compute: auto (a GPU if there is one), cpu, cuda, or cuda:N for the GPU of number N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceWish,
+    /// What to compute in. Only f32 is meant to be close to the published code's own numbers.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -47,6 +53,13 @@ pub struct Arguments {
 enum LongContext {
     Keep,
     Reprefill,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+    F16,
 }
 
 /// Runs the subcommand.
@@ -68,13 +81,23 @@ pub fn run(trace: &Arguments) -> anyhow::Result<()> {
             LongContext::Keep => vlm::LongContext::Keep,
             LongContext::Reprefill => vlm::LongContext::Reprefill,
         },
+        device: trace.device,
+        precision: match trace.precision {
+            Precision::F32 => vlm::Precision::F32,
+            Precision::Bf16 => vlm::Precision::Bf16,
+            Precision::F16 => vlm::Precision::F16,
+        },
         out: trace.out.clone(),
     };
     let summary = vlm::trace::trace(&options).map_err(|error| Exit::Model.because(error))?;
+    if let Some(why) = &summary.fallback {
+        eprintln!("inspectd: computing on the CPU: {why}");
+    }
     println!("model         {}", summary.model);
     if let Some(adapter) = summary.adapter {
         println!("adapter       {adapter}");
     }
+    println!("computed on   {}", summary.computed_on);
     println!(
         "prompt        {} tokens, {} of pictures",
         summary.prompt_tokens, summary.image_tokens
