@@ -6,7 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
-//! | [`model_files`] | which files a model has |
+//! | [`model_files`] | which files a model has, by name |
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
