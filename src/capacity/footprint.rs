@@ -1,5 +1,7 @@
 //! How much memory a loaded model takes, before it is loaded.
 
+use candle_core::DType;
+
 use crate::vlm::config::{DecoderConfig, ModelConfig, VisionConfig};
 use crate::vlm::{EngineOptions, ModelCard};
 
@@ -30,9 +32,11 @@ impl Footprint {
     }
 
     /// The model of `card`, loaded with `options`, with at most `context` positions in its cache.
-    /// Pages of mapped files are not counted: the system takes them back when it needs them.
+    /// Mapped weights that are computed with in place are counted; those that were copied out are
+    /// not counted a second time, as the system takes their pages back.
     pub fn of(card: &ModelCard, options: &EngineOptions, context: usize) -> Footprint {
-        footprint(card.loaded_bytes(options.dtype), &card.config, options, context)
+        let weights_bytes = card.loaded_bytes(options.dtype);
+        footprint(weights_bytes, &card.config, options, card.cache_dtype(options), context)
     }
 
     /// The parts in words, for an error.
@@ -47,11 +51,13 @@ impl Footprint {
     }
 }
 
-/// Memory of `weights_bytes` of weights with these numbers and options, and `context` positions.
+/// Memory of `weights_bytes` of weights with these numbers and options, and `context` positions kept
+/// in `cache`.
 pub fn footprint(
     weights_bytes: u64,
     config: &ModelConfig,
     options: &EngineOptions,
+    cache: DType,
     context: usize,
 ) -> Footprint {
     let width = options.dtype.size_in_bytes() as u64;
@@ -61,7 +67,7 @@ pub fn footprint(
     let logits = 4 * decoder.vocab as u64 * 3;
     Footprint {
         weights_bytes,
-        kv_cache_bytes: kv_cache_bytes(decoder, context, width),
+        kv_cache_bytes: kv_cache_bytes(decoder, context, cache.size_in_bytes() as u64),
         working_bytes: computing + logits + options.picture_cache_bytes as u64,
         base_bytes: BASE_BYTES,
     }

@@ -1,14 +1,14 @@
 //! What a model is, read without its weights: sizes, files, tokenizer, licence.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use candle_core::DType;
 
 use super::config::ModelConfig;
-use super::engine::read_config;
+use super::engine::{EngineOptions, read_config};
 use super::error::LoadError;
 use super::model_files;
 use super::tokenizer::ChatTokenizer;
@@ -27,8 +27,12 @@ pub struct ModelCard {
     pub tokenizer: Option<ChatTokenizer>,
     /// The files that loading it reads, ascending by name.
     pub files: Vec<CardFile>,
-    /// Stored type -> numbers stored so. Keys as in safetensors: `BF16`, `F32`.
+    /// Stored type -> numbers stored so. Keys as the files name them: `BF16`, `q4_k`.
     pub stored: BTreeMap<String, u64>,
+    /// Numbers that become floating-point ones when the model is loaded.
+    dense: u64,
+    /// Bytes of the weights that are computed with where they lie.
+    in_place_bytes: u64,
     /// What it says of its licence.
     pub licence: Option<String>,
 }
@@ -52,26 +56,32 @@ impl ModelCard {
     pub fn open(path: &Path) -> Result<ModelCard, LoadError> {
         let mut folder = ModelFolder::open(path)?;
         let config = read_config(&mut folder)?;
-        let tokenizer = match folder.path("tokenizer.json").exists() {
-            false => None,
-            true => {
-                let json = folder.bytes("tokenizer.json")?;
+        let tokenizer = match folder.bytes("tokenizer.json") {
+            Err(LoadError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            Err(other) => return Err(other),
+            Ok(json) => {
                 let (eos, vocab) = (&config.eos_ids, config.decoder.vocab);
                 Some(ChatTokenizer::load(&folder.path("tokenizer.json"), &json, eos, vocab)?)
             }
         };
         let mut stored = BTreeMap::new();
-        for (_, dtype, shape) in folder.tensors() {
-            let count: u64 = shape.iter().map(|side| *side as u64).product();
-            *stored.entry(dtype.to_owned()).or_default() += count;
+        let (mut dense, mut in_place_bytes) = (0, 0);
+        for tensor in folder.tensors() {
+            *stored.entry(tensor.kind).or_default() += tensor.numbers;
+            match tensor.in_place_bytes {
+                Some(bytes) => in_place_bytes += bytes,
+                None => dense += tensor.numbers,
+            }
         }
         let mut names = model_files::read_for_loading(path)?;
-        if tokenizer.is_none() {
+        if tokenizer.is_none() && path.is_dir() {
             names.remove("tokenizer.json");
         }
         let files = names.iter().map(|name| about(path, name)).collect::<Result<_, _>>()?;
-        let licence = licence(path);
-        Ok(ModelCard { path: path.to_owned(), config, tokenizer, files, stored, licence })
+        let told = folder.gguf().map(|model| model.text("general.license").map(str::to_owned));
+        let licence = told.unwrap_or_else(|| licence(path));
+        let path = path.to_owned();
+        Ok(ModelCard { path, config, tokenizer, files, stored, dense, in_place_bytes, licence })
     }
 
     /// Numbers in all tensors.
@@ -84,9 +94,19 @@ impl ModelCard {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Bytes that the weights take in memory when the engine computes in `dtype`.
+    /// Bytes that the weights take in memory when the engine computes in `dtype`. Those in blocks are
+    /// used where they are mapped, and are wanted in memory all the same.
     pub fn loaded_bytes(&self, dtype: DType) -> u64 {
-        self.parameters() * dtype.size_in_bytes() as u64
+        self.in_place_bytes + self.dense * dtype.size_in_bytes() as u64
+    }
+
+    /// What keys and values are kept in with these options, as
+    /// [`Engine::cache_dtype`](super::Engine::cache_dtype) says of the loaded model.
+    pub fn cache_dtype(&self, options: &EngineOptions) -> DType {
+        let quantised = self.in_place_bytes > 0 || options.quantise.is_some();
+        let usual =
+            if quantised && options.dtype == DType::F32 { DType::F16 } else { options.dtype };
+        options.cache_dtype.unwrap_or(usual)
     }
 
     /// What tells this installation from another without reading it through: each file's name,

@@ -6,7 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
-//! | [`model_files`] | which files a model has |
+//! | [`model_files`] | which files a model has, by name |
 //! | [`device`], `device_memory` | the CPU or a GPU: what was wished, what was found, whether the model fits |
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::Path;
 
-use super::digest::Digest;
 use super::error::LoadError;
 use super::json_fields::parse_object;
 
@@ -69,21 +68,7 @@ pub fn weights_of_index(path: &Path, bytes: &[u8]) -> Result<BTreeSet<String>, L
     map.iter().map(name).collect()
 }
 
-/// Whether `name` can only be a file directly in the folder: no separator, no parent, no drive.
-pub fn is_plain_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
-        && !name.contains(['/', '\\'])
-}
-
-/// The digest by which records name a model: of a folder, that of the list of the files that
-/// loading reads ([`Digest::of_files`]); of a model in one file, that file's own SHA-256.
-pub fn model_digest(files: &[(String, Digest)], one_file: bool) -> Digest {
-    match (one_file, files) {
-        (true, [(_, digest)]) => *digest,
-        _ => Digest::of_files(files),
-    }
-}
+pub use super::weights::is_plain_name;
 
 #[cfg(test)]
 mod tests {
@@ -104,12 +89,5 @@ mod tests {
         ] {
             assert!(weights_of_index(path, bad).is_err());
         }
-    }
-
-    #[test]
-    fn a_model_in_one_file_is_named_by_that_file_alone() {
-        let file = ("m.gguf".to_owned(), Digest::of(b"x"));
-        assert_eq!(model_digest(std::slice::from_ref(&file), true), Digest::of(b"x"));
-        assert_ne!(model_digest(&[file], false), Digest::of(b"x"));
     }
 }

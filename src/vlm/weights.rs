@@ -17,16 +17,12 @@ use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::error::LoadError;
-use super::gguf::header::TensorInfo;
-use super::gguf::{GgufModel, Kind};
+use super::gguf::{GgufModel, Kind, TensorInfo};
 use super::json_fields::parse_object;
+use super::model_files::{INDEX, SINGLE};
 use super::quant::Format;
 use super::safetensors::Shard;
 
-/// The weights in one file.
-const SINGLE: &str = "model.safetensors";
-/// The list of tensors and files where there are several.
-const INDEX: &str = "model.safetensors.index.json";
 /// Largest JSON file accepted. The published tokenizer has 1.8 MB.
 const MAX_JSON: u64 = 256 * 1024 * 1024;
 
@@ -175,7 +171,7 @@ impl ModelFolder {
                 folder.places.iter().filter_map(entry).collect()
             }
             Store::Gguf(model) => {
-                let one = |tensor: &super::gguf::header::TensorInfo| TensorSize {
+                let one = |tensor: &TensorInfo| TensorSize {
                     kind: tensor.kind.name().to_owned(),
                     numbers: numbers(&tensor.shape),
                     in_place_bytes: matches!(tensor.kind, Kind::Blocks(_))
@@ -442,7 +438,7 @@ pub(crate) fn wrong_shape(found: &[usize], needed: &[usize]) -> String {
 }
 
 /// Whether `name` can only be a file directly in the folder: no separator, no parent, no drive.
-fn is_plain_name(name: &str) -> bool {
+pub fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
         && !name.contains(['/', '\\'])

@@ -189,7 +189,8 @@ fn a_model_in_one_file_has_its_manifest_beside_it() {
     fs::write(dir.path().join("neighbour"), "x").expect("written");
     said(model("manifest").arg("--model").arg(&file), 0);
     assert!(dir.path().join("model.gguf.sha256").exists());
-    let digest = inspectd::vlm::Digest::of(&vec![3; 3 << 20]);
+    let bytes = inspectd::vlm::Digest::of(&vec![3; 3 << 20]);
+    let digest = inspectd::vlm::Digest::of_files(&[("model.gguf".to_owned(), bytes)]);
     let words = said(model("verify").arg("--model").arg(&file), 0);
     assert!(words.contains(&format!("model digest {digest}")), "{words}");
     fs::write(&file, vec![3; (3 << 20) - 1]).expect("written");
@@ -246,4 +247,31 @@ fn a_signature_holds_for_its_key_and_its_bytes_only() {
     fs::remove_file(&beside).expect("removed");
     assert!(said(&mut verify(&key), 3).contains("model.sha256.minisig"));
     assert!(said(&mut verify("/nowhere/key.pub"), 3).contains("/nowhere/key.pub"));
+}
+
+#[test]
+fn a_quantised_model_is_described_and_verified_as_the_engine_names_it() {
+    let site = Site::new(Path::new("/nowhere/line.mkv"), None);
+    let file = site.dir.path().join("small-q8_0.gguf");
+    let mut quantize = model("quantize");
+    quantize.args(["--format", "q8_0", "--model"]).arg(site.dir.path().join("model"));
+    said(quantize.arg("--out").arg(&file), 0);
+    said(model("manifest").arg("--model").arg(&file), 0);
+    let link = site.dir.path().join("current.gguf");
+    symlink(&file, &link).expect("linked");
+    for path in [&file, &link] {
+        let engine = Engine::load(path, &EngineOptions::default()).expect("it loads");
+        let manifest = site.dir.path().join("small-q8_0.gguf.sha256");
+        let digest = engine.digest().to_string();
+        let mut verify = model("verify");
+        verify.arg("--model").arg(path).arg("--manifest").arg(manifest);
+        let words = said(verify.args(["--digest", &digest]), 0);
+        assert!(words.contains(&digest), "{words}");
+        let output = model("info").arg("--json").arg("--model").arg(path).assert().success();
+        let info: serde_json::Value =
+            serde_json::from_slice(&output.get_output().stdout).expect("JSON");
+        assert_eq!(info["digest"], digest.as_str());
+        assert!(info["memory"]["weights_bytes"].as_u64() < Some(14 << 20), "{info}");
+        assert!(info["stored"].as_object().is_some_and(|kinds| kinds.len() >= 2), "{info}");
+    }
 }

@@ -232,10 +232,10 @@ fn keep_manifest(options: &Options, files: BTreeMap<String, Entry>) -> Result<()
         None => options.out.join(folder::MANIFEST_NAME),
     };
     let model = match (&options.file, model_files::read_for_loading(&options.out)) {
-        (Some(_), _) => Some(model_files::model_digest(&pairs, true)),
+        (Some(_), _) => Some(Digest::of_files(&pairs)),
         (None, Ok(names)) => {
             let read: Vec<_> = pairs.into_iter().filter(|(name, _)| names.contains(name)).collect();
-            (read.len() == names.len()).then(|| model_files::model_digest(&read, false))
+            (read.len() == names.len()).then(|| Digest::of_files(&read))
         }
         (None, Err(_)) => None,
     };

@@ -19,6 +19,7 @@ mod model;
 pub mod names;
 pub mod write;
 
+pub use header::TensorInfo;
 pub use kind::Kind;
 pub use model::{Damage, GgufModel};
 
