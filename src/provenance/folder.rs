@@ -24,8 +24,6 @@ const TOOLS: [&str; 2] = [".git", ".cache"];
 pub struct Folder {
     root: PathBuf,
     single: Option<String>,
-    /// The name of the one file as it was asked for, before links were followed.
-    asked: Option<String>,
 }
 
 /// A regular file of a model.
@@ -139,17 +137,14 @@ impl Folder {
             Err(ProvenanceError::Model { path: model.to_owned(), problem })
         };
         if real.is_dir() {
-            return Ok(Folder { root: real, single: None, asked: None });
+            return Ok(Folder { root: real, single: None });
         }
         if !real.is_file() {
             return wrong("is neither a folder nor a file");
         }
         let name = real.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         match (real.parent(), name) {
-            (Some(root), Some(name)) => {
-                let asked = model.file_name().map(|name| name.to_string_lossy().into_owned());
-                Ok(Folder { root: root.to_owned(), single: Some(name), asked })
-            }
+            (Some(root), Some(name)) => Ok(Folder { root: root.to_owned(), single: Some(name) }),
             _ => wrong("has a name that is not text"),
         }
     }
@@ -157,11 +152,6 @@ impl Folder {
     /// Whether the model is one file.
     pub fn is_one_file(&self) -> bool {
         self.single.is_some()
-    }
-
-    /// The name by which a model in one file was asked for.
-    pub fn asked_name(&self) -> Option<&str> {
-        self.asked.as_deref()
     }
 
     /// The folder that names are seen from.

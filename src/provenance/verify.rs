@@ -62,7 +62,10 @@ pub fn model_only(
     total(wanted.iter().map(|file| file.bytes).sum());
     let hash = |name: &String| Some((name.clone(), folder.digest(name, &mut seen).ok()?.0));
     let files = names.iter().map(hash).collect::<Option<Vec<_>>>()?;
-    Some(named(folder, files))
+    match folder.is_one_file() {
+        true => files.first().map(|(_, digest)| *digest),
+        false => Some(Digest::of_files(&files)),
+    }
 }
 
 /// Compares every file of a model with `manifest`. A file of the wrong length is not hashed.
@@ -178,20 +181,10 @@ fn hash_one(
 fn model_digest(folder: &Folder, files: &[(FoundFile, Digest)]) -> Option<Digest> {
     let pair = |(file, digest): &(FoundFile, Digest)| (file.name.clone(), *digest);
     if folder.is_one_file() {
-        let files: Vec<_> = files.iter().map(pair).collect();
-        return (files.len() == 1).then(|| named(folder, files));
+        return files.first().map(|(_, digest)| *digest);
     }
     let names = model_files::read_for_loading(folder.root()).ok()?;
     let read: Vec<_> =
         files.iter().filter(|(file, _)| names.contains(&file.name)).map(pair).collect();
-    (read.len() == names.len()).then(|| named(folder, read))
-}
-
-/// The digest of the list of these files. A model in one file goes by the name that it was asked for
-/// by, which may be that of a link.
-fn named(folder: &Folder, mut files: Vec<(String, Digest)>) -> Digest {
-    if let (Some(asked), [(name, _)]) = (folder.asked_name(), files.as_mut_slice()) {
-        asked.clone_into(name);
-    }
-    Digest::of_files(&files)
+    (read.len() == names.len()).then(|| Digest::of_files(&read))
 }

@@ -199,13 +199,11 @@ impl ModelFolder {
     }
 
     /// The digest of every file that was read, weights included: two folders with one digest are
-    /// one model. Of a GGUF file it is made in the same way, of the one file. Takes the time of
+    /// one model. Of a GGUF file it is the file's own SHA-256, whatever its name. Takes the time of
     /// reading the weights once; call it after the small files have been read.
     pub fn digest(&self) -> Digest {
         match &self.store {
-            Store::Gguf(model) => {
-                Digest::of_files(&[(model.name().to_string(), Digest::of(model.file()))])
-            }
+            Store::Gguf(model) => Digest::of(model.file()),
             Store::Folder(folder) => {
                 let mut files = self.read.clone();
                 let weights = |shard: &Shard| (shard.name.clone(), Digest::of(&shard.bytes));

@@ -109,6 +109,8 @@ fn traced(model: &Path, out: &Path) -> (Tensor, Tensor) {
         ignore_eos: true,
         long_context: LongContext::Keep,
         adapter: None,
+        device: Default::default(),
+        precision: Default::default(),
         out: out.to_path_buf(),
     })
     .unwrap();
@@ -219,6 +221,9 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
     assert!(fs::read(bench.path("m.gguf")).unwrap() == whole);
 }
 
+/// Changes the data and the journal of an unfinished file.
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>, &mut Vec<u8>);
+
 /// What a power cut may leave: a journal cut anywhere, data that is missing or was never written.
 #[test]
 fn a_damaged_unfinished_file_goes_on_from_what_is_sound() {
@@ -228,7 +233,7 @@ fn a_damaged_unfinished_file_goes_on_from_what_is_sound() {
     let partial = bench.path("m.gguf.partial");
     let journal = bench.path("m.gguf.partial.journal");
     let tensors = GgufModel::open(&bench.path("whole.gguf")).unwrap().tensors().to_vec();
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>, &mut Vec<u8>), Option<usize>); 8] = [
+    let damages: [(&str, Damage<'_>, Option<usize>); 8] = [
         ("a line cut short", &|_, journal| journal.truncate(journal.len() - 9), Some(39)),
         ("no journal", &|_, journal| journal.clear(), Some(0)),
         ("a journal of noise", &|_, journal| journal.fill(0xff), Some(0)),

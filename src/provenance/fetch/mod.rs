@@ -232,7 +232,7 @@ fn keep_manifest(options: &Options, files: BTreeMap<String, Entry>) -> Result<()
         None => options.out.join(folder::MANIFEST_NAME),
     };
     let model = match (&options.file, model_files::read_for_loading(&options.out)) {
-        (Some(_), _) => Some(Digest::of_files(&pairs)),
+        (Some(_), _) => pairs.first().map(|(_, digest)| *digest),
         (None, Ok(names)) => {
             let read: Vec<_> = pairs.into_iter().filter(|(name, _)| names.contains(name)).collect();
             (read.len() == names.len()).then(|| Digest::of_files(&read))

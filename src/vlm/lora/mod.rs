@@ -1,8 +1,8 @@
 //! Adapters (LoRA): small matrices beside the decoder's layers that teach a model something new
 //! while its own weights stay as they are.
 //!
-//! A folder as PEFT writes it holds `adapter_config.json` ([`config`]) and
-//! `adapter_model.safetensors` ([`files`]). Where a layer computes `W x`, an adapted one computes
+//! A folder as PEFT writes it holds `adapter_config.json` (`config`) and
+//! `adapter_model.safetensors` (`files`). Where a layer computes `W x`, an adapted one computes
 //! `W x + scale * B (A x)`. Nothing is merged: the base may be dense or quantised, and one base
 //! serves as many adapters as questions name. Source: `LoraLayer` and `Linear.forward` of PEFT.
 //!

@@ -44,24 +44,22 @@ impl Activations {
             sums: vec![0.0; rows * len / GROUP],
             sums16: vec![0; rows * len / 16],
         };
-        // A row takes a few microseconds: one alone is not worth waking the other threads for.
-        let piece = if rows > 1 { len } else { len.next_multiple_of(GROUP) };
-        let quantise = |((((x, q), s), t), u): (
-            (((&[f32], &mut [i8]), &mut [f32]), &mut [f32]),
-            &mut [i32],
-        )| {
-            quantise_row(x, q, s, t, u);
-        };
-        if rows > 1 {
-            x.par_chunks(piece)
-                .zip(made.levels.par_chunks_mut(piece))
-                .zip(made.scales.par_chunks_mut(piece / GROUP))
-                .zip(made.sums.par_chunks_mut(piece / GROUP))
-                .zip(made.sums16.par_chunks_mut(piece / 16))
-                .for_each(quantise);
-        } else {
-            quantise_row(x, &mut made.levels, &mut made.scales, &mut made.sums, &mut made.sums16);
+        if rows == 1 {
+            // A few microseconds: not worth waking the other threads for.
+            let Activations { levels, scales, sums, sums16, .. } = &mut made;
+            quantise_row(x, levels, scales, sums, sums16);
+            return made;
         }
+        let groups = len / GROUP;
+        let work = x
+            .par_chunks(len)
+            .zip(made.levels.par_chunks_mut(len))
+            .zip(made.scales.par_chunks_mut(groups))
+            .zip(made.sums.par_chunks_mut(groups))
+            .zip(made.sums16.par_chunks_mut(2 * groups));
+        work.for_each(|((((x, levels), scales), sums), sums16)| {
+            quantise_row(x, levels, scales, sums, sums16);
+        });
         made
     }
 

@@ -84,7 +84,7 @@ impl Output {
     ///
     /// # Safety
     /// There must be as many columns.
-    pub(super) unsafe fn from_column(self, column: usize) -> Output {
+    pub(super) unsafe fn at_column(self, column: usize) -> Output {
         // SAFETY: the caller's.
         Output { to: unsafe { self.to.add(column) }, ..self }
     }
@@ -263,6 +263,8 @@ pub(super) unsafe fn many<S: Simd, K: Kind, const V: usize, const R: usize>(
 }
 
 /// Adds the products of a tile with R rows of activations from row `m` on to `sums`, (R, width).
+// Loops by number: an iterator's closure would not be compiled for the instructions of `S`.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn block<S: Simd, K: Kind, const V: usize, const R: usize>(
     tile: &Tile,

@@ -3,14 +3,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`format`](self::format) | the block formats, and how a block is taken apart |
+//! | [`mod@format`] | the block formats, and how a block is taken apart |
 //! | `activations` | rows of activations as 8-bit integers |
 //! | `simd` | what the kernels ask of a processor; plain Rust |
 //! | `x86`, `arm` | AVX2 and AVX-512 with 8-bit products; NEON with and without |
 //! | `kernels` | a few rows of activations, many rows of activations: once for all processors |
 //! | `one_row` | decoding with AVX-512, straight from the blocks |
-//! | [`product`](self::product) | which kernel serves, and the threads |
-//! | [`matrix`](self::matrix) | the weight of a layer, in the tensor library's terms |
+//! | [`product`] | which kernel serves, and the threads |
+//! | [`matrix`] | the weight of a layer, in the tensor library's terms |
 //!
 //! candle has such products too, but keeps a second, larger copy of the weights: 5.97 GB resident
 //! for a file of 2.4 GB.

@@ -92,7 +92,10 @@ pub fn product_with(
     let row_bytes = format.row_bytes(inputs).expect("a row is whole blocks");
     let out = weights.len() / row_bytes;
     assert!(inputs > 0 && weights.len() == out * row_bytes, "whole rows of weights");
-    assert!(x.len() % inputs == 0 && y.len() == x.len() / inputs * out, "x and y fit the weights");
+    assert!(
+        x.len().is_multiple_of(inputs) && y.len() == x.len() / inputs * out,
+        "x and y fit the weights"
+    );
     if y.is_empty() {
         return;
     }
@@ -118,7 +121,7 @@ fn divide<K: Kind>(instructions: Instructions, rows: Rows<'_>, x: &Activations, 
     let work = |(number, bytes): (usize, &[u8])| {
         let rows = Rows { bytes, ..rows };
         // SAFETY: within the row, as `bytes` is within the weights.
-        let to = unsafe { to.from_column(number * share) };
+        let to = unsafe { to.at_column(number * share) };
         // SAFETY: `product_with` has seen to the instructions and to the room.
         unsafe {
             #[cfg(target_arch = "x86_64")]
