@@ -9,6 +9,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ops::{rms_norm, rms_norm_slow, softmax_last_dim};
 
+use super::activation::gated_silu;
 use super::attend::attend_one;
 use super::config::{DecoderConfig, ModelConfig};
 use super::error::{EngineError, LoadError};
@@ -304,8 +305,7 @@ impl Layer {
         let x = (x + self.attention.forward(&self.input_norm.forward(x)?, pass, cache, number)?)?; // (rows, hidden)
         let inner = self.inner_norm.forward(&x)?; // (rows, hidden)
         let both = pass.apply(&self.gate_up, number, Target::GateUp, &inner)?; // (rows, 2 intermediate)
-        let inner = both.dim(1)? / 2;
-        let gated = (both.narrow(1, 0, inner)?.silu()? * both.narrow(1, inner, inner)?)?; // (rows, intermediate)
+        let gated = gated_silu(&both)?; // (rows, intermediate)
         x + pass.apply(&self.down, number, Target::Down, &gated)?
     }
 }

@@ -21,12 +21,14 @@
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
 //! | [`accuracy`] | how far fewer bits move the model |
 //! | [`card`] | what a model is, read without its weights |
+//! | `activation` | silu and GELU on all threads |
 //! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
 //!
 //! Weights are `&self`, state is passed in, and every tensor line ends in its shape. Numbers follow
 //! the published Python and are compared with its stored tensors in `tests/it/vlm_reference.rs`.
 
 pub mod accuracy;
+mod activation;
 pub mod answer;
 pub mod ask;
 mod attend;

@@ -6,8 +6,9 @@
 //! `Phi3ImageEmbedding.get_img_features`.
 
 use candle_core::{DType, Result, Tensor};
-use candle_nn::ops::{layer_norm, sigmoid, softmax_last_dim};
+use candle_nn::ops::{layer_norm, softmax_last_dim};
 
+use super::activation::quick_gelu;
 use super::config::VisionConfig;
 use super::error::LoadError;
 use super::linear::{Linear, Loader};
@@ -170,9 +171,4 @@ impl Layer {
         let mixed = weights.matmul(&v)?.transpose(0, 1)?.reshape((rows, width))?; // (577, width)
         self.out.forward(&mixed)
     }
-}
-
-/// x * sigmoid(1.702 x): not the exact GELU, and the difference shows in the features.
-fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    x * sigmoid(&(x * 1.702)?)?
 }
