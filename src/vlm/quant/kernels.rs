@@ -7,7 +7,7 @@
 //! tower pass; there the products are the work, and the weights are laid out so that each lane of a
 //! vector is another weight row: nothing is summed across lanes.
 
-use super::activations::{Activations, Row};
+use super::activations::{self, Activations};
 use super::format::{Format, Unpacked, unpack};
 use super::simd::{RowSimd, Simd};
 
@@ -110,7 +110,7 @@ pub(super) unsafe fn few<S: RowSimd, K: Kind>(rows: Rows<'_>, x: &Activations, o
             piece.fill(rows.format, rows.piece(n, from, len));
             for (m, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: as the caller promises for S.
-                *sum += unsafe { dot::<S, K>(&piece, x.row(m), from, len) };
+                *sum += unsafe { dot::<S, K>(&piece, x.piece(m, 1, from, len)) };
             }
         }
         for (m, sum) in sums.iter().enumerate() {
@@ -120,13 +120,11 @@ pub(super) unsafe fn few<S: RowSimd, K: Kind>(rows: Rows<'_>, x: &Activations, o
     }
 }
 
-/// The product of `len` numbers from `from` on.
+/// The product of a piece of weights with the same piece of one row, `x`.
 #[inline(always)]
-unsafe fn dot<S: RowSimd, K: Kind>(piece: &Unpacked, x: Row<'_>, from: usize, len: usize) -> f32 {
-    let first = from / 32;
-    let (levels, activations) = (&piece.levels[..len], &x.levels[from..from + len]);
-    let scales = &x.scales[first..first + len / 32];
-    let sums = &x.sums[first..first + len / 32];
+unsafe fn dot<S: RowSimd, K: Kind>(piece: &Unpacked, x: activations::Rows<'_>) -> f32 {
+    let (levels, activations) = (&piece.levels[..x.levels.len()], x.levels);
+    let (scales, sums) = (x.scales, x.sums);
     // SAFETY: the slices above are as long as the pointers are good for.
     unsafe {
         let mut total = S::num(0.0);
@@ -147,15 +145,20 @@ unsafe fn dot<S: RowSimd, K: Kind>(piece: &Unpacked, x: Row<'_>, from: usize, le
     }
 }
 
+/// A line of the cache: a vector that lies across two takes twice as long to read.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
 /// A piece of as many weight rows as a tile has, laid out lane by lane.
 struct Tile {
     width: usize,
-    /// (PIECE / 4, width, 4)
-    levels: Vec<u8>,
-    /// (PIECE / 16, width)
-    scales: Vec<f32>,
-    /// (PIECE / 32, width), and as many lines again that nobody reads
-    mins: Vec<f32>,
+    /// (PIECE / 4, width, 4) levels
+    levels: Vec<Line>,
+    /// (PIECE / 16, width) numbers
+    scales: Vec<Line>,
+    /// (PIECE / 32, width) numbers, and as many again that nobody reads
+    mins: Vec<Line>,
     /// The rows as they were taken apart: (width, PIECE), (width, PIECE / 16), (width, PIECE / 16),
     /// the last half used.
     apart: (Vec<u8>, Vec<f32>, Vec<f32>),
@@ -165,9 +168,14 @@ impl Tile {
     #[inline(always)]
     fn new(width: usize) -> Tile {
         let numbers = || vec![0.0; PIECE / 16 * width];
-        let levels = || vec![0; PIECE * width];
-        let apart = (levels(), numbers(), numbers());
-        Tile { width, levels: levels(), scales: numbers(), mins: numbers(), apart }
+        let lines = |bytes: usize| vec![Line([0; 64]); bytes.div_ceil(64)];
+        Tile {
+            width,
+            levels: lines(PIECE * width),
+            scales: lines(PIECE / 4 * width),
+            mins: lines(PIECE / 4 * width),
+            apart: (vec![0; PIECE * width], numbers(), numbers()),
+        }
     }
 
     /// Takes numbers `from .. from + len` of all `rows` apart. Lanes without a row keep what they
@@ -275,7 +283,8 @@ unsafe fn block<S: Simd, K: Kind, const V: usize, const R: usize>(
     sums: *mut f32,
 ) {
     let width = V * S::LANES;
-    let x: [Row<'_>; R] = std::array::from_fn(|r| x.row(m + r));
+    let x = x.piece(m, R, from, len);
+    let (levels_of, groups) = (x.levels.as_ptr(), len / 32);
     let parts = if K::SCALE_FOR_16 { 2 } else { 1 };
     let steps = 8 / parts;
     // SAFETY: the caller has `sums`; the tile holds `len` numbers for each of `width` rows; the rows
@@ -287,13 +296,12 @@ unsafe fn block<S: Simd, K: Kind, const V: usize, const R: usize>(
                 total[r][v] = S::load(sums.add(r * width + v * S::LANES));
             }
         }
-        for group in 0..len / 32 {
-            let at = from / 32 + group;
+        for group in 0..groups {
             for part in 0..parts {
                 let mut products = [[S::int(0); V]; R];
                 if S::OFFSET_BY_SUMS && K::OFFSET > 0 {
                     for r in 0..R {
-                        let sums = x[r].sums16.as_ptr().add(2 * at);
+                        let sums = x.sums16.as_ptr().add(2 * (r * groups + group));
                         let before =
                             if K::SCALE_FOR_16 { *sums.add(part) } else { *sums + *sums.add(1) };
                         products[r] = [S::int(-i32::from(K::OFFSET) * before); V];
@@ -301,14 +309,9 @@ unsafe fn block<S: Simd, K: Kind, const V: usize, const R: usize>(
                 }
                 for step in 0..steps {
                     let four = group * 8 + part * steps + step;
-                    let levels = tile.levels.as_ptr().add(four * 4 * width);
+                    let levels = tile.levels.as_ptr().cast::<u8>().add(four * 4 * width);
                     for r in 0..R {
-                        let a = x[r]
-                            .levels
-                            .as_ptr()
-                            .add(from + 4 * four)
-                            .cast::<i32>()
-                            .read_unaligned();
+                        let a = levels_of.add(r * len + 4 * four).cast::<i32>().read_unaligned();
                         for v in 0..V {
                             let w = levels.add(v * 4 * S::LANES);
                             products[r][v] = match K::OFFSET {
@@ -319,21 +322,22 @@ unsafe fn block<S: Simd, K: Kind, const V: usize, const R: usize>(
                         }
                     }
                 }
-                let scales = tile.scales.as_ptr().add((2 * group + part) * width);
+                let scales = tile.scales.as_ptr().cast::<f32>().add((2 * group + part) * width);
                 for v in 0..V {
                     let scale = S::load(scales.add(v * S::LANES));
                     for r in 0..R {
-                        let both = S::mul(scale, S::num(*x[r].scales.get_unchecked(at)));
+                        let both =
+                            S::mul(scale, S::num(*x.scales.get_unchecked(r * groups + group)));
                         total[r][v] = S::mul_add(S::to_num(products[r][v]), both, total[r][v]);
                     }
                 }
             }
             if K::MINS {
-                let mins = tile.mins.as_ptr().add(group * width);
+                let mins = tile.mins.as_ptr().cast::<f32>().add(group * width);
                 for v in 0..V {
                     let min = S::load(mins.add(v * S::LANES));
                     for r in 0..R {
-                        let sum = S::num(-*x[r].sums.get_unchecked(at));
+                        let sum = S::num(-*x.sums.get_unchecked(r * groups + group));
                         total[r][v] = S::mul_add(min, sum, total[r][v]);
                     }
                 }

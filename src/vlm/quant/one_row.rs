@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::activations::{Activations, Row};
+use super::activations::{Activations, Rows as Row};
 use super::format::Format;
 use super::kernels::{Output, Rows};
 
@@ -22,13 +22,13 @@ impl Laid {
     pub(super) fn new(x: &Activations, format: Format) -> Laid {
         let levels = match format {
             Format::Q4K | Format::Q5K => x
-                .levels
+                .levels()
                 .chunks_exact(256)
                 .flat_map(|block| [0, 2, 1, 3, 4, 6, 5, 7].map(|g| &block[32 * g..32 * g + 32]))
                 .flatten()
                 .copied()
                 .collect(),
-            _ => x.levels.clone(),
+            _ => x.levels().to_vec(),
         };
         Laid { levels }
     }
@@ -43,7 +43,7 @@ impl Laid {
 pub(super) unsafe fn one_row(rows: Rows<'_>, x: &Activations, laid: &Laid, out: Output) {
     for (n, bytes) in rows.bytes.chunks_exact(rows.row_bytes).enumerate() {
         for m in 0..x.rows {
-            let (row, laid) = (x.row(m), &laid.levels[m * x.len..(m + 1) * x.len]);
+            let (row, laid) = (x.piece(m, 1, 0, x.len), &laid.levels[m * x.len..(m + 1) * x.len]);
             // SAFETY: the instructions are the caller's promise; a row is whole blocks, and `x` has
             // as many numbers; the caller has made the room.
             unsafe {

@@ -99,7 +99,8 @@ pub fn product_with(
     if y.is_empty() {
         return;
     }
-    let x = Activations::new(x, inputs);
+    let straight = x.len() / inputs <= few_rows(instructions) && takes_whole_rows(instructions);
+    let x = Activations::new(x, inputs, if straight { inputs } else { kernels::PIECE });
     let rows = Rows { format, bytes: weights, row_bytes };
     let to = Output { to: y.as_mut_ptr(), stride: out };
     match format {
@@ -149,6 +150,15 @@ fn divide<K: Kind>(instructions: Instructions, rows: Rows<'_>, x: &Activations, 
         }
     };
     rows.bytes.par_chunks(share * rows.row_bytes).enumerate().for_each(work);
+}
+
+/// Whether a few rows of activations are taken whole, not piece by piece.
+fn takes_whole_rows(instructions: Instructions) -> bool {
+    match instructions {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => true,
+        _ => false,
+    }
 }
 
 /// Up to this many rows of activations each weight row is dotted as it lies; above, tiles pay.
@@ -214,7 +224,7 @@ mod tests {
     /// products' sizes, by which rounding is judged.
     fn exact(format: Format, weights: &[u8], inputs: usize, x: &[f32]) -> Vec<(f64, f64)> {
         let row_bytes = format.row_bytes(inputs).unwrap();
-        let seen = Activations::new(x, inputs);
+        let seen = Activations::new(x, inputs, inputs);
         let (mut unpacked, mut row) = (Unpacked::new(inputs), vec![0.0; inputs]);
         let mut all = vec![(0.0, 0.0); x.len() / inputs * (weights.len() / row_bytes)];
         let out = weights.len() / row_bytes;
@@ -222,7 +232,7 @@ mod tests {
             unpacked.fill(format, bytes);
             unpacked.numbers(format, &mut row);
             for m in 0..seen.rows {
-                let x = seen.row(m);
+                let x = seen.piece(m, 1, 0, inputs);
                 let product = |i: usize| {
                     f64::from(row[i]) * f64::from(x.levels[i]) * f64::from(x.scales[i / 32])
                 };
