@@ -78,7 +78,7 @@ fn check_lengths(engine: &Engine, plan: &Plan) -> Result<(), BenchError> {
     let more = if decodes { DECODE_TOKENS } else { 0 };
     let border = engine.decoder().rope().original_positions();
     for &tokens in &plan.lengths {
-        if tokens == 0 || tokens + more > engine.context_len() {
+        if tokens == 0 || tokens.saturating_add(more) > engine.context_len() {
             let most = engine.context_len().saturating_sub(more);
             return Err(BenchError::Length { tokens, most });
         }

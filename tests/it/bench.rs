@@ -206,6 +206,7 @@ fn wrong_arguments_say_what_is_right() {
         (vec!["--runs", "0"], 2, "1..=1000"),
         (vec!["--prompt-tokens", "0"], 2, "choose 1 to"),
         (vec!["--prompt-tokens", "999999"], 2, "choose 1 to 4088"),
+        (vec!["--prompt-tokens", "18446744073709551615"], 2, "choose 1 to 4088"),
         (vec!["--prompt-tokens", "many"], 2, "many"),
         (vec!["--fail-above", "5"], 2, "--compare"),
         (vec!["--add"], 2, "--json"),

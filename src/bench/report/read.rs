@@ -18,6 +18,8 @@ const FILE_MAX_BYTES: u64 = 4 << 20;
 const TEXT_MAX_CHARS: usize = 200;
 /// Most stages of a report.
 const STAGES_MAX: usize = 64;
+/// Most features of a processor.
+const FEATURES_MAX: usize = 64;
 /// Longest run, in seconds: a day.
 const RUN_MAX_S: f64 = 86_400.0;
 
@@ -59,6 +61,9 @@ impl Report {
     fn check(&self) -> Result<(), String> {
         if self.stages.len() > STAGES_MAX {
             return Err(format!("it has more than {STAGES_MAX} stages"));
+        }
+        if self.machine.features.len() > FEATURES_MAX {
+            return Err(format!("it has more than {FEATURES_MAX} features"));
         }
         let mut ids = BTreeSet::new();
         for stage in &self.stages {
@@ -161,6 +166,7 @@ mod tests {
             ("/stages/0/figures/spread_s", Value::from(0.4), "spread_s is not"),
             ("/limits/all/float_op_per_s", Value::from(-1.0), "limits.all"),
             ("/stages", Value::from("none"), "expected a sequence"),
+            ("/machine/features", Value::from(vec!["avx"; 65]), "more than 64 features"),
         ];
         for (pointer, value, words) in cases {
             let why = changed(pointer, value);
