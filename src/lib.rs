@@ -10,6 +10,7 @@
 //!
 //! The rooms below stand in that order. None knows what stands after it.
 
+pub mod bench;
 pub mod builtin;
 pub mod camera;
 pub mod capacity;

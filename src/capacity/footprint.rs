@@ -109,19 +109,7 @@ mod tests {
     use super::*;
 
     fn published() -> DecoderConfig {
-        DecoderConfig {
-            hidden: 3072,
-            layers: 32,
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 96,
-            intermediate: 8192,
-            vocab: 32_064,
-            rms_eps: 1e-5,
-            sliding_window: None,
-            tied: false,
-            max_positions: 131_072,
-        }
+        DecoderConfig::phi3_vision_128k()
     }
 
     #[test]

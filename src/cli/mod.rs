@@ -2,6 +2,7 @@
 
 mod adapter;
 mod audit;
+mod bench;
 mod check;
 mod demo;
 mod evaluate;
@@ -23,7 +24,7 @@ pub use exit::Exit;
 ///
 /// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
-/// evaluation's own check failed.
+/// evaluation's own check failed, or a stage is slower than `bench --fail-above` allows.
 #[derive(Parser, Debug)]
 #[command(name = "inspectd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -51,6 +52,9 @@ enum Command {
     /// Measure how right the answers are on a labelled set of pictures.
     #[command(after_help = evaluate::EXAMPLES)]
     Evaluate(evaluate::Arguments),
+    /// Measure the engine on this machine, stage by stage, and compare with earlier figures.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Arguments),
     /// Read the audit log.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Arguments),
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
         Command::Completions { shell } => {

@@ -111,6 +111,25 @@ pub struct VisionConfig {
     pub used_layers: usize,
 }
 
+impl DecoderConfig {
+    /// Phi-3-vision-128k's sizes (Phi-3-mini), for counting and planning without its files.
+    pub fn phi3_vision_128k() -> DecoderConfig {
+        DecoderConfig {
+            hidden: 3072,
+            layers: 32,
+            heads: 32,
+            kv_heads: 32,
+            head_dim: 96,
+            intermediate: 8192,
+            vocab: 32_064,
+            rms_eps: 1e-5,
+            sliding_window: Some(131_072),
+            tied: false,
+            max_positions: 131_072,
+        }
+    }
+}
+
 impl VisionConfig {
     /// CLIP ViT-L/14-336, whose sizes are constants of the published code and absent from
     /// `config.json`.

@@ -18,6 +18,7 @@ use super::linear::{Linear, Loader};
 use super::lora::{Adapter, Target};
 use super::quant::Matrix;
 use super::rope::{Regime, Rope, RopeTables};
+use super::weight_bytes::WeightBytes;
 
 /// The decoder's weights.
 pub struct Decoder {
@@ -204,6 +205,20 @@ impl Decoder {
     /// Whether the layers' weights are quantised.
     pub fn is_quantised(&self) -> bool {
         self.layers.iter().any(|layer| layer.gate_up.is_quantised())
+    }
+
+    /// Bytes of the layers' weights, which every pass reads.
+    pub fn layer_bytes(&self) -> WeightBytes {
+        let products = |layer: &Layer| {
+            let Layer { attention, gate_up, down, .. } = layer;
+            WeightBytes::of([&attention.qkv, &attention.out, gate_up, down])
+        };
+        self.layers.iter().map(products).sum()
+    }
+
+    /// Bytes of the output matrix, which each reading of logits reads.
+    pub fn head_bytes(&self) -> WeightBytes {
+        self.head.weight_bytes()
     }
 
     fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass<'static>> {

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 use super::calibrate::{Observer, Tap};
 use super::error::LoadError;
 use super::quant::{Format, Matrix};
+use super::weight_bytes::WeightBytes;
 use super::weights::{ModelFolder, Stored};
 
 /// `y = x W^T + b`, with the weight as the checkpoint stores it: (out, in).
@@ -74,6 +75,29 @@ impl Linear {
             Linear::Dense { .. } => false,
             Linear::Quantised { .. } | Linear::OnDevice { .. } => true,
             Linear::Observed { layer, .. } => layer.is_quantised(),
+        }
+    }
+
+    /// What a product with this layer reads.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        match self {
+            Linear::Dense { weight, .. } => {
+                let bytes = weight.elem_count() * weight.dtype().size_in_bytes();
+                WeightBytes { dense: bytes as u64, blocks: 0 }
+            }
+            Linear::Quantised { weight, .. } => {
+                WeightBytes { dense: 0, blocks: weight.len_bytes() as u64 }
+            }
+            Linear::OnDevice { weight, .. } => match weight {
+                QMatMul::QTensor(blocks) => {
+                    WeightBytes { dense: 0, blocks: blocks.storage_size_in_bytes() as u64 }
+                }
+                QMatMul::Tensor(weight) | QMatMul::TensorF16(weight) => {
+                    let bytes = weight.elem_count() * weight.dtype().size_in_bytes();
+                    WeightBytes { dense: bytes as u64, blocks: 0 }
+                }
+            },
+            Linear::Observed { layer, .. } => layer.weight_bytes(),
         }
     }
 

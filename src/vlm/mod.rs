@@ -11,6 +11,7 @@
 //! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
+//! | [`weight_bytes`] | how many bytes of weights a product reads |
 //! | [`tokenizer`], [`encoded`] | text to ids and back; where the pictures stand among them |
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
 //! | [`vision`] | a tile to 576 patch features |
@@ -64,6 +65,7 @@ pub mod session;
 pub mod tokenizer;
 pub mod trace;
 pub mod vision;
+pub mod weight_bytes;
 pub mod weights;
 
 pub use card::ModelCard;

@@ -7,6 +7,7 @@ use super::error::LoadError;
 use super::linear::{Linear, Loader};
 use super::pixels::Layout;
 use super::vision::GRID;
+use super::weight_bytes::WeightBytes;
 
 /// Merged patches along one side of a view.
 const MERGED: usize = GRID / 2;
@@ -61,6 +62,11 @@ impl Projector {
         assert_eq!(merged.dim(0)?, layout.tokens(), "the prompt has reserved this many places");
         let inner = self.first.forward(&merged)?.gelu_erf()?; // (tokens, hidden), the exact GELU
         self.second.forward(&inner) // (tokens, hidden)
+    }
+
+    /// Bytes of the weights, which each picture reads.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        WeightBytes::of([&self.first, &self.second])
     }
 
     /// `grid`: (rows, columns, 4 width). Returns (rows * (columns + 1), 4 width).

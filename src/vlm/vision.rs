@@ -13,6 +13,7 @@ use super::config::VisionConfig;
 use super::error::LoadError;
 use super::linear::{Linear, Loader};
 use super::pixels::{TILE, TILE_LEN};
+use super::weight_bytes::WeightBytes;
 
 /// Side of a patch in pixels.
 const PATCH: usize = 14;
@@ -80,6 +81,15 @@ impl Tower {
             x = layer.forward(&x)?; // (577, width)
         }
         x.narrow(0, 1, PATCHES) // (576, width)
+    }
+
+    /// Bytes of the weights, which each view reads.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let products = |layer: &Layer| {
+            let Layer { query, key, value, out, fc1, fc2, .. } = layer;
+            WeightBytes::of([query, key, value, out, fc1, fc2])
+        };
+        std::iter::once(self.patches.weight_bytes()).chain(self.layers.iter().map(products)).sum()
     }
 
     /// The same without a tower in memory: each layer is loaded, passed and let go.

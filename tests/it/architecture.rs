@@ -45,6 +45,10 @@ const KNOWS: &[(&str, &[&str])] = &[
             "vlm",
         ],
     ),
+    (
+        "bench",
+        &["capacity", "clock", "frame", "inspection", "inspector", "simulate", "station", "vlm"],
+    ),
     ("evaluate", &["clock", "frame", "inspection", "inspector", "roi", "station", "verdict"]),
 ];
 

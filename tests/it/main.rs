@@ -7,6 +7,7 @@
 mod accuracy;
 mod adapters;
 mod architecture;
+mod bench;
 #[cfg(feature = "gst")]
 mod camera;
 #[cfg(feature = "gst")]

@@ -59,6 +59,11 @@ impl Matrix {
         self.format
     }
 
+    /// Bytes of the blocks, with those that fill up rows.
+    pub fn len_bytes(&self) -> usize {
+        (*self.bytes).as_ref().len()
+    }
+
     /// (out, inputs)
     pub fn shape(&self) -> (usize, usize) {
         (self.out, self.inputs)
