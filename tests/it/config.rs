@@ -429,6 +429,11 @@ fn each_example_is_good() {
         }
     }
     assert!(seen >= 12, "{seen} examples");
+    let adapted = config::load(&examples().join("adapted/inspectd.toml"));
+    let adapted = adapted.unwrap_or_else(|problems| panic!("{problems}"));
+    let adapters = adapted.stations[0].questions.iter().map(|asked| asked.adapter.as_ref());
+    let [None, Some(rust)] = adapters.collect::<Vec<_>>()[..] else { panic!("one adapter") };
+    rust.check_fit(&adapted.settings.model.path).expect("it fits the built-in model");
 }
 
 #[test]

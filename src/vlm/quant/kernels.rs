@@ -148,7 +148,7 @@ unsafe fn dot<S: RowSimd, K: Kind>(piece: &Unpacked, x: activations::Rows<'_>) -
 /// A line of the cache: a vector that lies across two takes twice as long to read.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[allow(dead_code, reason = "read through pointers of other types")] [u8; 64]);
 
 /// A piece of as many weight rows as a tile has, laid out lane by lane.
 struct Tile {
