@@ -159,8 +159,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         daemon::use_threads(settings.model.threads);
     } else {
         progress.step("loading");
-        (model, stages) = measure_engine(settings, &station, &plan, &mut progress)?;
-        memory = Memory::now();
+        (model, stages, memory) = measure_engine(settings, &station, &plan, &mut progress)?;
     }
     if site.is_some() {
         // Its folder and its station's digest are others at every start.
@@ -181,13 +180,13 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Loads the model and runs the stages of `plan`.
+/// Loads the model and runs the stages of `plan`; says what memory that took.
 fn measure_engine(
     settings: &Settings,
     station: &Arc<Station>,
     plan: &Plan,
     progress: &mut show::Progress,
-) -> anyhow::Result<(Model, Vec<Stage>)> {
+) -> anyhow::Result<(Model, Vec<Stage>, Memory)> {
     let engine = daemon::load_engine(settings).map_err(running::exit_of)?;
     let mut model = describe(&engine, settings);
     let mut seen = |id: &str| progress.step(id);
@@ -197,7 +196,7 @@ fn measure_engine(
         let stage = inspect(&engine, station, plan, &mut seen)?;
         put_in_place(&mut stages, stage, plan);
     }
-    Ok((model, stages))
+    Ok((model, stages, Memory::now())) // while the model is there
 }
 
 fn name_built_in(model: &mut Model, arguments: &Arguments) {
