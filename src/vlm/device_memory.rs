@@ -91,19 +91,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_the_figures() {
-        let published = DecoderConfig {
-            hidden: 3072,
-            layers: 32,
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 96,
-            intermediate: 8192,
-            vocab: 32_064,
-            rms_eps: 1e-5,
-            sliding_window: None,
-            tied: false,
-            max_positions: 131_072,
-        };
+        let published = DecoderConfig::phi3_vision_128k();
         let weights_bytes = 2 * 4_146_621_440;
         let bf16 = EngineOptions { dtype: DType::BF16, ..EngineOptions::default() };
         let needs = Needs::of(&published, weights_bytes, &bf16);

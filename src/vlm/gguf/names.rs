@@ -222,19 +222,7 @@ pub fn gguf_name(name: &str) -> Option<String> {
 pub(crate) fn published_sizes() -> ModelConfig {
     use crate::vlm::config::{DecoderConfig, ImageConfig, RopeConfig, VisionConfig};
     ModelConfig {
-        decoder: DecoderConfig {
-            hidden: 3072,
-            layers: 32,
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 96,
-            intermediate: 8192,
-            vocab: 32_064,
-            rms_eps: 1e-5,
-            sliding_window: Some(131_072),
-            tied: false,
-            max_positions: 131_072,
-        },
+        decoder: DecoderConfig::phi3_vision_128k(),
         rope: RopeConfig {
             theta: 10_000.0,
             original_positions: 4096,
