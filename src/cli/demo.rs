@@ -76,6 +76,23 @@ impl Drop for BuiltinSite {
     }
 }
 
+/// The configuration in `config`, or the built-in demo's with its files; `model` takes the place of
+/// the configured one.
+pub(super) fn configured(
+    config: Option<&Path>,
+    model: Option<&Path>,
+) -> anyhow::Result<(config::Loaded, Option<BuiltinSite>)> {
+    let Some(path) = config else {
+        let (loaded, site) = embedded(model)?;
+        return Ok((loaded, Some(site)));
+    };
+    let mut loaded = super::run::load(&super::ConfigFile { path: path.to_owned() })?;
+    if let Some(model) = model {
+        loaded.settings.model.path = model.to_owned();
+    }
+    Ok((loaded, None))
+}
+
 /// The built-in station with its model, or with `model`: what `evaluate` asks by default.
 pub(super) fn embedded(model: Option<&Path>) -> anyhow::Result<(config::Loaded, BuiltinSite)> {
     let name = format!("inspectd-builtin-{}", uuid::Uuid::now_v7());

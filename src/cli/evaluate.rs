@@ -83,16 +83,7 @@ impl Asked {
         station: Option<&str>,
         model: Option<&Path>,
     ) -> anyhow::Result<Asked> {
-        let (mut loaded, site) = match config {
-            Some(path) => (super::run::load(&super::ConfigFile { path: path.to_owned() })?, None),
-            None => {
-                let (loaded, site) = super::demo::embedded(model)?;
-                (loaded, Some(site))
-            }
-        };
-        if let Some(model) = model {
-            loaded.settings.model.path = model.to_owned();
-        }
+        let (loaded, site) = super::demo::configured(config, model)?;
         let station = match station {
             Some(name) => super::inspect::pick(&loaded.stations, name)?,
             None => &loaded.stations[0],

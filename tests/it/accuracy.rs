@@ -73,3 +73,14 @@ fn an_unknown_format_is_refused_with_those_there_are() {
     assert_eq!(out.status.code(), Some(2), "{text}");
     assert!(text.contains("q3_k") && text.contains("q4_k_m"), "{text}");
 }
+
+#[test]
+fn fewer_bits_are_no_reference() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("already.gguf");
+    std::fs::write(&file, "GGUF").unwrap();
+    let out = accuracy(&["--model", &file.display().to_string()]);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{text}");
+    assert!(text.contains("--file"), "{text}");
+}

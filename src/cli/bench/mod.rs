@@ -244,16 +244,8 @@ const LENGTHS_MAX: usize = 16;
 fn load(
     arguments: &Arguments,
 ) -> anyhow::Result<(config::Loaded, Option<super::demo::BuiltinSite>)> {
-    let (mut loaded, site) = match &arguments.config {
-        Some(path) => (running::load(&super::ConfigFile { path: path.clone() })?, None),
-        None => {
-            let (loaded, site) = super::demo::embedded(arguments.model.as_deref())?;
-            (loaded, Some(site))
-        }
-    };
-    if let Some(model) = &arguments.model {
-        loaded.settings.model.path.clone_from(model);
-    }
+    let (config, model) = (arguments.config.as_deref(), arguments.model.as_deref());
+    let (mut loaded, site) = super::demo::configured(config, model)?;
     if let Some(threads) = arguments.threads {
         loaded.settings.model.threads = usize::from(threads);
     }

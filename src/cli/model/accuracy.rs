@@ -89,6 +89,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         (None, Some((loaded, _))) => loaded.settings.model.path.clone(),
         (None, None) => unreachable!("one of them is there"),
     };
+    if model.is_file() {
+        let why =
+            "--model must be a folder with full weights, to compare with; name files with --file";
+        return Err(Exit::Usage.because(anyhow::anyhow!("{}: {why}", model.display())));
+    }
     let questions = match &arguments.set {
         Some(set) => Some(Questions::new(set, arguments)?),
         None => None,

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::demo::{self, BuiltinSite};
-use crate::cli::{ConfigFile, Exit, inspect, run, simulate};
+use crate::cli::demo;
+use crate::cli::{Exit, inspect, run, simulate};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::DaemonError;
+use crate::daemon::{self, DaemonError};
 use crate::evaluate;
 use crate::frame::{Frame, Rgb8};
 use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(Exit::Usage.because(anyhow::anyhow!("{out} is there already; remove it first")));
     }
     let pictures = list(&arguments.pictures, arguments.most)?;
-    let (loaded, _site) = load(arguments)?;
+    let (loaded, _site) = demo::configured(arguments.config.as_deref(), None)?;
     let station = match &arguments.station {
         Some(name) => inspect::pick(&loaded.stations, name)?,
         None => &loaded.stations[0],
@@ -105,8 +105,7 @@ fn inspector(
     observer: &Observer,
 ) -> anyhow::Result<Inspector<EngineModel>> {
     let settings = &loaded.settings;
-    // The one error is that the pool stands already: then its size holds.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(settings.model.threads).build_global();
+    daemon::use_threads(settings.model.threads);
     let placement =
         device::find(settings.model.device).map_err(|error| Exit::Model.because(error))?;
     let options = settings.model.engine_options(&placement);
@@ -118,17 +117,6 @@ fn inspector(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let clerk = Clerk::new(clock, &settings.device, &engine.digest().to_string(), "calibration");
     Ok(Inspector::new(model, clerk))
-}
-
-/// The configuration, and the built-in site's files if it is that one.
-fn load(arguments: &Arguments) -> anyhow::Result<(config::Loaded, Option<BuiltinSite>)> {
-    match &arguments.config {
-        Some(path) => Ok((run::load(&ConfigFile { path: path.clone() })?, None)),
-        None => {
-            let (loaded, site) = demo::embedded(None)?;
-            Ok((loaded, Some(site)))
-        }
-    }
 }
 
 /// The pictures of a folder by name, at most `most` unless that is 0.

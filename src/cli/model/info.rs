@@ -96,16 +96,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The configuration, or the built-in one with the given model.
 fn load(arguments: &Arguments) -> anyhow::Result<(config::Loaded, Option<demo::BuiltinSite>)> {
-    let Some(path) = &arguments.config else {
-        let (loaded, site) = demo::embedded(arguments.model.as_deref())?;
-        return Ok((loaded, Some(site)));
-    };
-    let file = crate::cli::ConfigFile { path: path.clone() };
-    let mut loaded = crate::cli::run::load(&file)?;
-    if let Some(model) = &arguments.model {
-        loaded.settings.model.path.clone_from(model);
-    }
-    Ok((loaded, None))
+    demo::configured(arguments.config.as_deref(), arguments.model.as_deref())
 }
 
 fn measure_here(settings: &Settings) -> anyhow::Result<(Engine, Measurement)> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::capacity::machine::Resident;
 use crate::cli::Exit;
 use crate::vlm::quantize::{Event, Mix, QuantizeError, QuantizeOptions, QuantizeSummary, quantize};
 
@@ -225,16 +226,7 @@ fn print(summary: &QuantizeSummary, took: Duration) {
         summary.file_bytes as f64 * 8.0 / summary.weights as f64,
         summary.decoder_bytes as f64 / 1e9
     );
-    if let Some(peak) = peak_memory_bytes() {
-        println!("memory        {:.2} GB at most", peak as f64 / 1e9);
-    }
+    println!("memory        {:.2} GB at most", Resident::now().peak_bytes as f64 / 1e9);
     println!("time          {:.1} s", took.as_secs_f64());
     println!("written to    {}", summary.out.display());
-}
-
-/// The most memory that this process has had, mapped files included, as the system counts it.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
