@@ -351,14 +351,14 @@ impl Attention {
         let group = heads / kv_heads;
         let q = (q * (head_dim as f64).powf(-0.5))?.reshape((kv_heads, group * rows, head_dim))?;
         let halves = keys.dtype() == DType::F16 && q.dtype() == DType::F32;
-        if rows == 1 && halves && keys.device().is_cpu() {
-            let mixed = attend_one(&q, &keys, &values)?; // (kv_heads, group, head_dim)
-            return self.out.forward(&mixed.reshape((1, heads * head_dim))?);
-        }
-        let (keys, values) = (keys.to_dtype(q.dtype())?, values.to_dtype(q.dtype())?);
-        let scores = q.matmul(&keys.t()?)?; // (kv_heads, group rows, keys)
-        let weights = masked_softmax(&scores, pass.mask.as_ref(), rows)?; // (kv_heads, group rows, keys)
-        let mixed = weights.matmul(&values)?; // (kv_heads, group rows, head_dim)
+        let mixed = if rows == 1 && halves && keys.device().is_cpu() {
+            attend_one(&q, &keys, &values)? // (kv_heads, group, head_dim)
+        } else {
+            let (keys, values) = (keys.to_dtype(q.dtype())?, values.to_dtype(q.dtype())?);
+            let scores = q.matmul(&keys.t()?)?; // (kv_heads, group rows, keys)
+            let weights = masked_softmax(&scores, pass.mask.as_ref(), rows)?; // (kv_heads, group rows, keys)
+            weights.matmul(&values)? // (kv_heads, group rows, head_dim)
+        };
         let mixed = mixed.reshape((heads, rows, head_dim))?.transpose(0, 1)?; // (rows, heads, head_dim)
         let mixed = mixed.reshape((rows, heads * head_dim))?; // (rows, heads head_dim)
         pass.apply(&self.out, number, Target::Out, &mixed)

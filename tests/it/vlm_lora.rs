@@ -131,6 +131,25 @@ fn switching_gives_the_bits_of_a_fresh_session() {
     }
 }
 
+/// One row over a cache of halves takes its own way through the attention: with the adapter, too.
+#[test]
+fn a_cache_of_halves_keeps_the_adapter_in_every_step() {
+    let (full, halves) = (
+        engine(&EngineOptions::default()),
+        engine(&EngineOptions { cache_dtype: Some(DType::F16), ..EngineOptions::default() }),
+    );
+    let ids = [300, 301, 302];
+    let rows = |engine: &Engine| {
+        let encoded = engine.encode("<|user|>\nis there a scratch ?<|end|>\n", &[], 1).unwrap();
+        let mut session = Session::new(engine);
+        session.adapt(Some(&load(engine, "patterned"))).unwrap();
+        run(engine, &mut session, &encoded, &[], &ids)
+    };
+    for (step, (found, expected)) in rows(&halves).iter().zip(&rows(&full)).enumerate() {
+        close(&format!("step {step}"), found, expected, 5e-3);
+    }
+}
+
 /// Past the short factors' length everything is computed again, under the adapter.
 #[test]
 fn crossing_the_switch_of_factors_keeps_the_adapter() {
