@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::DaemonError;
+use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::EvidenceKeeper;
@@ -49,6 +50,7 @@ impl Recorder {
                 if let Some(publisher) = &self.publisher {
                     publisher.wake();
                 }
+                fault::point(fault::RECORD_TOLD);
                 self.tell(inspection, sequence);
                 true
             }

@@ -5,6 +5,7 @@ use super::message;
 use super::session::Session;
 use super::topics::{self, Kind};
 use super::transport::{Dial, Packet};
+use crate::fault;
 use crate::store::OutboxRow;
 
 impl<D: Dial> Session<D> {
@@ -18,7 +19,10 @@ impl<D: Dial> Session<D> {
             for row in rows {
                 link.cursor = row.id;
                 match self.packet(&row) {
-                    Ok(packet) => link.submit(packet, Purpose::Result(row))?,
+                    Ok(packet) => {
+                        link.submit(packet, Purpose::Result(row))?;
+                        fault::point(fault::RESULT_HANDED_OVER);
+                    }
                     Err(reason) => self.put_aside(&row, reason).await?,
                 }
             }

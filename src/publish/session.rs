@@ -32,6 +32,7 @@ use super::topics::{Kind, Topics};
 use super::transport::{Connection, Dial, DialOptions, Event, Incoming, NotSubscribed, Packet};
 use super::{Drained, PublishError, PublishOptions, PublishState};
 use crate::clock::Clock;
+use crate::fault;
 use crate::store::{OutboxRow, Store, StoreError};
 
 /// How often the state is counted anew and the outbox tidied, at the least.
@@ -262,7 +263,9 @@ impl<D: Dial> Session<D> {
         link: &mut Link<D::Connection>,
     ) -> Result<(), String> {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        fault::point(fault::RESULT_ACKNOWLEDGED);
         self.with_store(move |store| store.mark_sent(&ids)).await?;
+        fault::point(fault::RESULT_MARKED);
         self.steering.state.send_modify(|state| state.sent += rows.len() as u64);
         for row in rows {
             link.lasts.insert(row.station, row.payload);
@@ -302,6 +305,7 @@ impl<D: Dial> Session<D> {
 
     /// Says that the device is offline, and ends the connection in good form.
     async fn say_goodbye(&mut self, mut link: Link<D::Connection>) {
+        fault::point(fault::STOP_DRAINED);
         let until = Instant::now() + GOODBYE_TIMEOUT;
         let stopped = status(&self.options, &self.topics, Status::Stopped(self.clock.now()));
         if link.submit(stopped, Purpose::Status).is_ok() {

@@ -14,6 +14,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
+use crate::fault;
 use crate::frame::Rgb8;
 
 /// Where unfinished files lie; emptied at every start.
@@ -100,7 +101,9 @@ impl EvidenceFolder {
         let mut file = File::create(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        fault::point(fault::EVIDENCE_WRITTEN);
         std::fs::rename(&unfinished, path)?;
+        fault::point(fault::EVIDENCE_NAMED);
         // The name is in the folder, and a new folder's name in the folder above: both must be on
         // the disk before the record that names the file.
         File::open(folder)?.sync_all()?;

@@ -27,6 +27,7 @@ pub use outbox::{Delivery, OutboxMessage, OutboxRow, OutboxState, TopicKind};
 pub use read::{Filter, Reader, Record};
 
 use crate::clock::Clock;
+use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use evidence::EvidenceFolder;
@@ -98,11 +99,14 @@ impl Store {
         let mut connection = self.connection();
         let written: rusqlite::Result<i64> = (|| {
             let change = connection.transaction()?;
+            fault::point(fault::COMMIT_BEGUN);
             let sequence = audit::insert(&change, &row)?;
             for message in messages {
                 outbox::insert(&change, &row, message, now)?;
             }
+            fault::point(fault::COMMIT_WRITTEN);
             change.commit()?;
+            fault::point(fault::COMMIT_DONE);
             Ok(sequence)
         })();
         written.map_err(|why| match audit::is_duplicate(&why) {

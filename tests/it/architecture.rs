@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// A room and the rooms that its code may name.
 const KNOWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("fault", &[]),
     ("frame", &["clock"]),
     ("roi", &["frame"]),
     ("simulate", &["frame"]),
@@ -19,8 +20,8 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("station", &["camera", "roi", "trigger", "verdict", "vlm"]),
     ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
     ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
-    ("store", &["clock", "frame", "inspection", "verdict"]),
-    ("publish", &["clock", "inspection", "store", "verdict"]),
+    ("store", &["clock", "fault", "frame", "inspection", "verdict"]),
+    ("publish", &["clock", "fault", "inspection", "store", "verdict"]),
     (
         "config",
         &["camera", "publish", "roi", "station", "store", "telemetry", "trigger", "verdict", "vlm"],
@@ -33,6 +34,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "capacity",
             "clock",
             "config",
+            "fault",
             "frame",
             "inspection",
             "inspector",

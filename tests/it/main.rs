@@ -15,6 +15,8 @@ mod capacity;
 mod cli;
 mod config;
 mod delivery_model;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod fetch;
 #[cfg(feature = "gst")]
 mod footage;

@@ -2,6 +2,8 @@
 
 pub mod adapters;
 pub mod delivery;
+#[cfg(feature = "fault-points")]
+pub mod faulty_link;
 pub mod hub;
 pub mod mosquitto;
 pub mod records;

@@ -81,7 +81,8 @@ fn free_port() -> u16 {
 
 fn write_config(folder: &Path, port: u16) {
     let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n"
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n\
+         max_queued_messages 0\n"
     );
     std::fs::write(folder.join("mosquitto.conf"), text).expect("a file in a temporary folder");
 }
