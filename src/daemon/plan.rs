@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::DaemonError;
 use crate::capacity::estimate::Seconds;
@@ -14,7 +15,7 @@ use crate::capacity::{Demand, Kept, Machine, Remark, Speed, StationCost, cost};
 use crate::config::{self, Settings};
 use crate::station::Station;
 use crate::telemetry;
-use crate::vlm::{LoadError, ModelCard, device};
+use crate::vlm::{EngineOptions, LoadError, ModelCard, device};
 
 /// What a configuration means for this machine.
 pub struct Plan {
@@ -90,14 +91,71 @@ pub fn make(
         .collect();
     let costs: Vec<StationCost> = stations.iter().map(|planned| planned.cost.clone()).collect();
     let context = context(&card, settings.model.max_context, &costs);
-    let footprint = Footprint::of(&card, &options, context);
-    let budget_bytes = settings.model.memory_budget_bytes.or(machine.usable_bytes());
-    remarks.extend(judge_budget(settings.model.memory_budget_bytes, &machine));
-    remarks.extend(judge_footprint(&footprint, context, budget_bytes));
+    let budget_bytes = settings.model.memory_budget_bytes;
+    let (footprint, of_memory) = judge_memory(&card, &options, context, budget_bytes, &machine);
+    let budget_bytes = budget_bytes.or(machine.usable_bytes());
+    remarks.extend(of_memory);
     let demands: Vec<Demand> = stations.iter().filter_map(|one| one.demand.clone()).collect();
     remarks.extend(fit::judge(&demands, speed.origin));
     remarks.sort_by_key(|remark| std::cmp::Reverse(remark.gravity));
     Ok(Plan { card, machine, context, footprint, budget_bytes, speed, measured, stations, remarks })
+}
+
+impl Plan {
+    /// What is left of the shortest deadline of `stations` after the longest look at a part: so long
+    /// a first record may wait for something. Nothing where a station's cost is not known.
+    pub fn spare(&self, stations: &[Arc<Station>]) -> Duration {
+        let left = |station: &Arc<Station>| {
+            let planned = self.stations.iter().find(|one| one.cost.station == station.name)?;
+            let part = Duration::try_from_secs_f64(planned.part.longest_s).ok()?;
+            station.deadline.checked_sub(part)
+        };
+        stations.iter().map(|one| left(one).unwrap_or_default()).min().unwrap_or_default()
+    }
+}
+
+/// Refuses a model that does not fit into memory, before it is loaded: the one at `path`, loaded
+/// with `options`, to be asked what `stations` ask, in `budget_bytes` or in what the machine has.
+///
+/// # Errors
+/// [`DaemonError::Model`] with the figures, or for files that cannot be used;
+/// [`DaemonError::Capacity`] for a budget beyond the machine.
+pub fn fits(
+    path: &Path,
+    options: &EngineOptions,
+    budget_bytes: Option<u64>,
+    stations: &[Arc<Station>],
+) -> Result<(), DaemonError> {
+    let card = ModelCard::open(path).map_err(DaemonError::model)?;
+    let costs: Vec<StationCost> =
+        costs(&card, stations, &mut Vec::new()).into_iter().flatten().collect();
+    let context = context(&card, options.max_context, &costs);
+    let (_, remarks) = judge_memory(&card, options, context, budget_bytes, &Machine::here());
+    remarks.iter().try_for_each(refuse)
+}
+
+fn refuse(remark: &Remark) -> Result<(), DaemonError> {
+    let words = format!("{}; {}", remark.text, remark.remedy);
+    match remark.gravity {
+        Gravity::ModelRefused => Err(DaemonError::Model(words)),
+        Gravity::Refusal => Err(DaemonError::Capacity(words)),
+        Gravity::Warning => Ok(()),
+    }
+}
+
+/// The memory that a model would take, and what is to be said of it.
+fn judge_memory(
+    card: &ModelCard,
+    options: &EngineOptions,
+    context: usize,
+    budget_bytes: Option<u64>,
+    machine: &Machine,
+) -> (Footprint, Vec<Remark>) {
+    let footprint = Footprint::of(card, options, context);
+    let allowed = budget_bytes.or(machine.usable_bytes());
+    let budget = judge_budget(budget_bytes, machine);
+    let remarks = judge_footprint(&footprint, context, allowed).into_iter().chain(budget);
+    (footprint, remarks.collect())
 }
 
 /// Makes the plan and refuses what cannot work; what is only to be known goes to the log.
@@ -105,17 +163,13 @@ pub fn make(
 /// # Errors
 /// [`DaemonError::Capacity`] for a line or a budget beyond this machine, [`DaemonError::Model`] for
 /// a model beyond the budget.
-pub fn admit(settings: &Settings, stations: &[Arc<Station>]) -> Result<(), DaemonError> {
+pub fn admit(settings: &Settings, stations: &[Arc<Station>]) -> Result<Plan, DaemonError> {
     let plan = make(settings, stations, "").map_err(DaemonError::model)?;
     for remark in &plan.remarks {
-        let words = format!("{}; {}", remark.text, remark.remedy);
-        match remark.gravity {
-            Gravity::ModelRefused => return Err(DaemonError::Model(words)),
-            Gravity::Refusal => return Err(DaemonError::Capacity(words)),
-            Gravity::Warning => telemetry::capacity(&remark.text, &remark.remedy),
-        }
+        refuse(remark)?;
+        telemetry::capacity(&remark.text, &remark.remedy);
     }
-    Ok(())
+    Ok(plan)
 }
 
 /// The stations' costs; a question that has none is remarked on by whoever prepares it.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
@@ -16,6 +17,7 @@ use super::encoded::Encoded;
 use super::error::{EngineError, LoadError};
 use super::gguf::names::{self, Named};
 use super::linear::Loader;
+use super::pending_digest::{DigestError, PendingDigest};
 use super::picture::Picture;
 use super::pixels::{self, TILE, Views};
 use super::projector::Projector;
@@ -78,8 +80,20 @@ pub struct Engine {
     tower: Tower,
     projector: Projector,
     decoder: Decoder,
-    digest: Digest,
+    digest: PendingDigest,
+    id: EngineId,
     context_len: usize,
+}
+
+/// Which loaded model something belongs to: each load of a process has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineId(u64);
+
+impl EngineId {
+    fn next() -> EngineId {
+        static LOADED: AtomicU64 = AtomicU64::new(0);
+        EngineId(LOADED.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// A picture's way through tower and projector.
@@ -118,17 +132,13 @@ impl Engine {
             ChatTokenizer::load(&tokenizer_path, &tokenizer_json, &config.eos_ids, vocab)?;
         let weights_bytes = folder.device_bytes(options.dtype);
         check_memory(&options.device, &Needs::of(&config.decoder, weights_bytes, options))?;
-        // The digest reads every byte of the weights, and so does loading them: side by side they
-        // share the reading.
-        let (digest, parts) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| folder.digest());
-            let mut loader = Loader::new(&folder, options.dtype, &options.device);
-            loader.formats = formats(&config, options.quantise);
-            loader.observer = observer;
-            let parts = load_parts(&loader, &config);
-            (digest.join().expect("hashing bytes that are mapped does not panic"), parts)
-        });
-        let (tower, projector, decoder) = parts?;
+        // The digest reads every byte of the weights, and so do loading and the first answer: side
+        // by side they share the reading.
+        let digest = folder.start_digest();
+        let mut loader = Loader::new(&folder, options.dtype, &options.device);
+        loader.formats = formats(&config, options.quantise);
+        loader.observer = observer;
+        let (tower, projector, decoder) = load_parts(&loader, &config)?;
         // A GPU copies in the order of one thread, and another one may compute.
         options.device.synchronize()?;
         let made_for = config.decoder.max_positions;
@@ -141,13 +151,28 @@ impl Engine {
             projector,
             decoder,
             digest,
+            id: EngineId::next(),
             context_len,
         })
     }
 
-    /// The digest of the model folder: every file that was read, by name and content.
-    pub fn digest(&self) -> Digest {
-        self.digest
+    /// The digest of the model folder: every file that was read, by name and content. Waits until it
+    /// is known; a model of some gigabytes takes seconds from its loading on.
+    ///
+    /// # Errors
+    /// [`DigestError`] if a file could not be read to its end, or changed while it was read.
+    pub fn digest(&self) -> Result<Digest, DigestError> {
+        self.digest.wait()
+    }
+
+    /// The same, for those who need it later.
+    pub fn pending_digest(&self) -> &PendingDigest {
+        &self.digest
+    }
+
+    /// Which loaded model this is, for sessions and adapters: needs no digest.
+    pub fn id(&self) -> EngineId {
+        self.id
     }
 
     /// The model's numbers.

@@ -8,7 +8,8 @@
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
 //! | [`model_files`] | which files a model has, by name |
 //! | [`device`], `device_memory` | the CPU or a GPU: what was wished, what was found, whether the model fits |
-//! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`mapped`], [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`digest`], [`pending_digest`] | what names a model in a record, computed beside all else |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
 //! | [`weight_bytes`] | how many bytes of weights a product reads |
@@ -49,7 +50,9 @@ mod json_fields;
 pub mod kv_cache;
 pub mod linear;
 pub mod lora;
+pub mod mapped;
 pub mod model_files;
+pub mod pending_digest;
 pub mod picture;
 mod picture_memory;
 pub mod pixels;
@@ -73,9 +76,10 @@ pub use config::{LongContext, ModelConfig};
 pub use device::{DeviceWish, Placement, Precision};
 pub use digest::Digest;
 pub use encoded::Encoded;
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineId, EngineOptions};
 pub use error::{EngineError, LoadError};
 pub use lora::{Adapter, AdapterRef};
+pub use pending_digest::{DigestError, PendingDigest};
 pub use picture::Picture;
 pub use session::{PromptPass, Session};
 pub use tokenizer::{ChatTokenizer, Message, Role, chat_prompt, image_tag};

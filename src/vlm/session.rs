@@ -22,7 +22,7 @@ use candle_core::Tensor;
 use super::config::LongContext;
 use super::digest::Digest;
 use super::encoded::Encoded;
-use super::engine::Engine;
+use super::engine::{Engine, EngineId};
 use super::error::EngineError;
 use super::kv_cache::KvCache;
 use super::lora::Adapter;
@@ -36,7 +36,7 @@ pub struct Session {
     /// One entry for each position in the cache.
     held: Vec<Held>,
     pictures: PictureMemory,
-    model: Digest,
+    engine: EngineId,
     /// What stood beside the layers when every held position was computed.
     adapter: Option<Arc<Adapter>>,
 }
@@ -96,7 +96,7 @@ impl Session {
             ),
             held: Vec::new(),
             pictures: PictureMemory::new(options.picture_cache_bytes),
-            model: engine.digest(),
+            engine: engine.id(),
             adapter: None,
         }
     }
@@ -109,7 +109,7 @@ impl Session {
     /// [`EngineError::Prompt`] if the adapter was loaded for another model; the session is then
     /// unchanged.
     pub fn adapt(&mut self, adapter: Option<&Arc<Adapter>>) -> Result<(), EngineError> {
-        if adapter.is_some_and(|adapter| adapter.model() != self.model) {
+        if adapter.is_some_and(|adapter| adapter.engine() != self.engine) {
             let problem = "the adapter was loaded for another model".to_string();
             return Err(EngineError::Prompt(problem));
         }
@@ -382,7 +382,7 @@ impl Session {
     }
 
     fn check_engine(&self, engine: &Engine) -> Result<(), EngineError> {
-        if engine.digest() != self.model {
+        if engine.id() != self.engine {
             return Err(EngineError::Prompt("this session was made for another model".to_string()));
         }
         Ok(())

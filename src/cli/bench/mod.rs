@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Exit, run as running};
-use crate::bench::report::{BENCH_VERSION, Build, CPU, Model, ReportError};
+use crate::bench::report::{BENCH_VERSION, Build, Model, ReportError};
 use crate::bench::{
     BenchError, Comparison, Host, Kind, Limits, Memory, Plan, Report, Stage, inspections, stages,
 };
@@ -187,8 +187,10 @@ fn measure_engine(
     plan: &Plan,
     progress: &mut show::Progress,
 ) -> anyhow::Result<(Model, Vec<Stage>, Memory)> {
-    let engine = daemon::load_engine(settings).map_err(running::exit_of)?;
-    let mut model = describe(&engine, settings);
+    let loaded = daemon::load_within_memory(settings, std::slice::from_ref(station));
+    let engine = loaded.map_err(running::exit_of)?.engine;
+    // Waits for the digest, so that no stage shares the processor with it.
+    let mut model = describe(&engine, settings)?;
     let mut seen = |id: &str| progress.step(id);
     let mut stages = stages::measure(&engine, plan, &mut seen).map_err(exit_of)?;
     if plan.stages.contains(&Kind::Inspection) {
@@ -292,7 +294,7 @@ fn exit_of(error: BenchError) -> anyhow::Error {
     exit.because(error)
 }
 
-fn describe(engine: &Engine, settings: &Settings) -> Model {
+fn describe(engine: &Engine, settings: &Settings) -> anyhow::Result<Model> {
     let path = settings.model.path.canonicalize().unwrap_or(settings.model.path.clone());
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -305,19 +307,18 @@ fn describe(engine: &Engine, settings: &Settings) -> Model {
     ];
     let weights: WeightBytes = parts.into_iter().sum();
     let options = engine.options();
-    let described = device::describe(&options.device, options.dtype); // "cpu, f32"
-    let place = described.rsplit_once(", ").map_or(CPU, |(place, _)| place);
-    Model {
+    let digest = engine.digest().map_err(|error| Exit::Model.because(error))?;
+    Ok(Model {
         name,
-        digest: engine.digest().to_string(),
+        digest: digest.to_string(),
         weights_bytes: weights.total(),
         quantised_bytes: weights.blocks,
-        device: place.to_owned(),
+        device: device::name(&options.device),
         precision: options.dtype.as_str().to_owned(),
         cache: engine.cache_dtype().as_str().to_owned(),
         threads: rayon::current_num_threads(),
         station: String::new(),
-    }
+    })
 }
 
 fn build() -> Build {

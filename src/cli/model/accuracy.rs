@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::super::{Exit, evaluate as ask, run as running};
+use crate::daemon::{DaemonError, plan};
 use crate::evaluate::{self, Report};
 use crate::telemetry;
 use crate::vlm::accuracy::{self, Distance, Probe, Trail};
@@ -170,8 +171,12 @@ impl Questions {
 }
 
 fn load(path: &Path, options: &EngineOptions) -> anyhow::Result<Arc<Engine>> {
-    let engine = Engine::load(path, options)
-        .map_err(|error| running::exit_of(crate::daemon::DaemonError::model(error)))?;
+    if options.quantise.is_none() {
+        // What is quantised while it is loaded takes less than the reference, which was there before.
+        plan::fits(path, options, None, &[]).map_err(running::exit_of)?;
+    }
+    let engine =
+        Engine::load(path, options).map_err(|error| running::exit_of(DaemonError::model(error)))?;
     Ok(Arc::new(engine))
 }
 

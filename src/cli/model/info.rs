@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (digest, fresh) = match arguments.measure {
         true => {
             let (engine, measurement) = measure_here(settings)?;
-            (engine.digest().to_string(), Some(measurement))
+            let digest = engine.digest().map_err(|error| Exit::Model.because(error))?;
+            (digest.to_string(), Some(measurement))
         }
         false => (digest(settings)?, None),
     };
