@@ -14,7 +14,7 @@ use crate::capacity::{Demand, Kept, Machine, Remark, Speed, StationCost, cost};
 use crate::config::{self, Settings};
 use crate::station::Station;
 use crate::telemetry;
-use crate::vlm::{LoadError, ModelCard, device};
+use crate::vlm::{CacheForm, CacheWish, EngineOptions, LoadError, ModelCard, device};
 
 /// What a configuration means for this machine.
 pub struct Plan {
@@ -24,6 +24,8 @@ pub struct Plan {
     pub machine: Machine,
     /// Positions that the cache may come to hold.
     pub context: usize,
+    /// What keys and values are kept in.
+    pub cache: CacheForm,
     /// Memory that the model would take.
     pub footprint: Footprint,
     /// Memory that it may take; `None` if the system does not say and the configuration neither.
@@ -90,14 +92,28 @@ pub fn make(
         .collect();
     let costs: Vec<StationCost> = stations.iter().map(|planned| planned.cost.clone()).collect();
     let context = context(&card, settings.model.max_context, &costs);
+    let cache = card.cache_form(&options);
     let footprint = Footprint::of(&card, &options, context);
     let budget_bytes = settings.model.memory_budget_bytes.or(machine.usable_bytes());
     remarks.extend(judge_budget(settings.model.memory_budget_bytes, &machine));
-    remarks.extend(judge_footprint(&footprint, context, budget_bytes));
+    let compact = EngineOptions { cache: CacheWish::Compact, ..options.clone() };
+    let smaller = compact.check().is_ok().then(|| Footprint::of(&card, &compact, context));
+    remarks.extend(judge_footprint(&footprint, smaller, context, budget_bytes));
     let demands: Vec<Demand> = stations.iter().filter_map(|one| one.demand.clone()).collect();
     remarks.extend(fit::judge(&demands, speed.origin));
     remarks.sort_by_key(|remark| std::cmp::Reverse(remark.gravity));
-    Ok(Plan { card, machine, context, footprint, budget_bytes, speed, measured, stations, remarks })
+    Ok(Plan {
+        card,
+        machine,
+        context,
+        cache,
+        footprint,
+        budget_bytes,
+        speed,
+        measured,
+        stations,
+        remarks,
+    })
 }
 
 /// Makes the plan and refuses what cannot work; what is only to be known goes to the log.
@@ -189,12 +205,26 @@ fn judge_budget(budget_bytes: Option<u64>, machine: &Machine) -> Option<Remark> 
     })
 }
 
+/// `smaller`: what it would take with a compact cache, if that can be had.
 fn judge_footprint(
     footprint: &Footprint,
+    smaller: Option<Footprint>,
     context: usize,
     budget_bytes: Option<u64>,
 ) -> Option<Remark> {
     let (total, budget) = (footprint.total_bytes(), budget_bytes?);
+    let compact = match smaller.map(|smaller| smaller.total_bytes()) {
+        Some(bytes) if bytes <= budget => {
+            format!(
+                "write  cache = \"compact\" in [model], with which it needs {}; or ",
+                mib(bytes)
+            )
+        }
+        Some(bytes) if bytes < total => {
+            format!("write  cache = \"compact\" in [model] (it then needs {}), and ", mib(bytes))
+        }
+        _ => String::new(),
+    };
     (total > budget).then(|| Remark {
         gravity: Gravity::ModelRefused,
         text: format!(
@@ -203,8 +233,39 @@ fn judge_footprint(
             footprint.in_words(),
             mib(budget)
         ),
-        remedy: "take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
-                 `max_context` in [model], or a machine with more memory"
-            .to_owned(),
+        remedy: format!(
+            "{compact}take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
+             `max_context` in [model], or a machine with more memory"
+        ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(kv_cache_mib: u64) -> Footprint {
+        Footprint {
+            weights_bytes: 2500 << 20,
+            kv_cache_bytes: kv_cache_mib << 20,
+            ..Footprint::default()
+        }
+    }
+
+    #[test]
+    fn a_compact_cache_is_offered_where_it_helps() {
+        let remedy = |smaller, budget_mib: u64| {
+            judge_footprint(&footprint(1536), smaller, 4096, Some(budget_mib << 20))
+                .map(|remark| remark.remedy)
+        };
+        assert_eq!(remedy(Some(footprint(648)), 4096), None);
+        let helps = remedy(Some(footprint(648)), 3200).expect("refused");
+        assert!(helps.starts_with("write  cache = \"compact\" in [model], with which"), "{helps}");
+        assert!(helps.contains("3148 MiB"), "{helps}");
+        let part = remedy(Some(footprint(648)), 2600).expect("refused");
+        assert!(part.contains("(it then needs 3148 MiB), and take"), "{part}");
+        for none in [None, Some(footprint(1536))] {
+            assert!(!remedy(none, 3200).expect("refused").contains("compact"));
+        }
+    }
 }

@@ -88,12 +88,7 @@ impl Session {
         let options = engine.options();
         let config = &engine.config().decoder;
         Session {
-            cache: KvCache::new(
-                config,
-                engine.context_len(),
-                engine.cache_dtype(),
-                &options.device,
-            ),
+            cache: KvCache::new(config, engine.context_len(), engine.cache_form(), &options.device),
             held: Vec::new(),
             pictures: PictureMemory::new(options.picture_cache_bytes),
             model: engine.digest(),
