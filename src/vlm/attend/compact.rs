@@ -1,7 +1,7 @@
 //! The compact form of keys and values: keys in 8 bits, values in 4.
 //!
 //! A row, one head of one position, is cut into blocks of 32 numbers; the last one is filled up with
-//! zeros that nobody reads. A block of a key: its scale, then 32 signed levels. A block of a value:
+//! numbers that meet zeros or are not read. A block of a key: its scale, then 32 signed levels. A block of a value:
 //! scale and least number, then 16 bytes, level i of the first 16 numbers in the lower half of byte
 //! i, level i of the others in the upper half. Keys decide where a row looks and get the bits; the
 //! values' errors are averaged by the softmax. Scales are bf16: the range of f32 in two bytes, read
@@ -102,34 +102,51 @@ fn inverse(scale: bf16) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-fn pack_key(numbers: &[f32], block: &mut [u8]) {
-    let mut all = [0f32; BLOCK];
+/// The block's numbers; where they are fewer than 32, the first one stands in their place.
+fn filled(numbers: &[f32]) -> [f32; BLOCK] {
+    let mut all = [numbers[0]; BLOCK];
     all[..numbers.len()].copy_from_slice(numbers);
+    all
+}
+
+fn pack_key(numbers: &[f32], block: &mut [u8]) {
+    let all = filled(numbers);
     // As whole numbers sizes compare like the numbers, and NaN is the largest: nothing is lost.
     let largest = all.iter().fold(0, |most, v| (v.to_bits() & 0x7fff_ffff).max(most));
     let largest = f32::from_bits(largest);
     let scale = if largest.is_finite() { rounded_up(largest * (1.0 / 127.0)) } else { bf16::NAN };
     let inverse = inverse(scale);
     block[..2].copy_from_slice(&scale.to_bits().to_le_bytes());
-    for (level, number) in block[2..].iter_mut().zip(all) {
-        *level = (number * inverse + ROUNDER).to_bits() as u8; // two's complement
+    let mut levels = [0u8; BLOCK];
+    for i in 0..BLOCK {
+        levels[i] = (all[i] * inverse + ROUNDER).to_bits() as u8; // two's complement
     }
+    block[2..].copy_from_slice(&levels);
 }
 
 fn pack_value(numbers: &[f32], block: &mut [u8]) {
-    let (mut least, mut most, mut zero) = (f32::INFINITY, f32::NEG_INFINITY, 0.0);
-    for number in numbers {
-        least = if *number < least { *number } else { least };
-        most = if *number > most { *number } else { most };
-        zero += number * 0.0; // NaN if one of them is not finite
+    let all = filled(numbers);
+    // Side by side, as the order of comparisons is not the compiler's to change.
+    let (mut least, mut most, mut zero) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8], [0f32; 8]);
+    for eight in all.as_chunks::<8>().0 {
+        for i in 0..8 {
+            least[i] = if eight[i] < least[i] { eight[i] } else { least[i] };
+            most[i] = if eight[i] > most[i] { eight[i] } else { most[i] };
+            zero[i] += eight[i] * 0.0; // NaN if one of them is not finite
+        }
     }
-    let least = if zero == 0.0 { rounded_down(least) } else { bf16::NAN };
+    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let least = match zero.iter().sum::<f32>() == 0.0 {
+        true => rounded_down(least.into_iter().fold(f32::INFINITY, f32::min)),
+        false => bf16::NAN,
+    };
     let scale = rounded_up((most - least.to_f32()) * (1.0 / 15.0));
-    let inverse = inverse(scale);
+    let (below, inverse) = (least.to_f32(), inverse(scale));
     let mut levels = [0u8; BLOCK];
-    for (level, number) in levels.iter_mut().zip(numbers) {
-        let place = ((number - least.to_f32()) * inverse).min(15.0); // of NaN and 15: 15
-        *level = (place + ROUNDER).to_bits() as u8;
+    for i in 0..BLOCK {
+        let place = (all[i] - below) * inverse;
+        let place = if place < 15.0 { place } else { 15.0 };
+        levels[i] = (place + ROUNDER).to_bits() as u8;
     }
     block[..2].copy_from_slice(&scale.to_bits().to_le_bytes());
     block[2..4].copy_from_slice(&least.to_bits().to_le_bytes());
