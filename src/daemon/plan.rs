@@ -177,12 +177,12 @@ fn with_one_crop(card: &ModelCard, station: &Station, speed: &Speed) -> Option<S
 }
 
 /// Positions that the cache may come to hold: what the configuration allows, or else what the
-/// longest question needs, with the quarter that the cache grows by in advance.
+/// longest question needs, in the steps that the cache grows by.
 fn context(card: &ModelCard, allowed: Option<usize>, costs: &[StationCost]) -> usize {
     let made_for = card.config.decoder.max_positions;
     let needed = match cost::longest_positions(costs) {
         0 => card.config.rope.original_positions,
-        needed => (needed + needed / 4).next_multiple_of(256),
+        needed => needed.next_multiple_of(256),
     };
     allowed.unwrap_or(needed).min(made_for)
 }

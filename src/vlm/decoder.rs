@@ -309,6 +309,7 @@ impl Layer {
         let inner = self.inner_norm.forward(&x)?; // (rows, hidden)
         let both = pass.apply(&self.gate_up, number, Target::GateUp, &inner)?; // (rows, 2 intermediate)
         let gated = gated_silu(&both)?; // (rows, intermediate)
+        drop((inner, both)); // the largest results of a pass
         x + pass.apply(&self.down, number, Target::Down, &gated)?
     }
 }

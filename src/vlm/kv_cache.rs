@@ -95,8 +95,9 @@ impl KvCache {
         if needed <= self.capacity {
             return Ok(());
         }
-        // A quarter more than needed keeps the number of moves small without doubling the memory.
-        let capacity = (needed + self.capacity / 4).next_multiple_of(STEP).min(self.max_len);
+        // No more than needed: a prompt says its length before it begins, and an answer of 256 tokens
+        // takes far longer than a move.
+        let capacity = needed.next_multiple_of(STEP).min(self.max_len);
         for layer in 0..self.layers.len() {
             self.grow(layer, capacity)?;
         }
@@ -112,10 +113,11 @@ impl KvCache {
             let shape = (self.kv_heads, capacity, length);
             Tensor::zeros(shape, dtype, &self.device) // (kv_heads, capacity, length)
         };
+        if self.len == 0 {
+            self.layers[layer].buffers = None; // nothing to move: freed before the new ones come
+        }
         let (keys, values) = (room(lengths[0])?, room(lengths[1])?);
-        if let Some((old_keys, old_values)) =
-            self.layers[layer].buffers.as_ref().filter(|_| self.len > 0)
-        {
+        if let Some((old_keys, old_values)) = &self.layers[layer].buffers {
             keys.slice_set(&old_keys.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
             values.slice_set(&old_values.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
         }

@@ -238,6 +238,7 @@ impl Session {
         regime: Regime,
         wanted: Rows,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.cache.reserve(slots.len())?; // at once, not in moves
         let mut rows = Vec::new();
         let mut from = 0;
         while from < slots.len() {

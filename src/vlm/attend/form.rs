@@ -16,7 +16,8 @@ use crate::vlm::quant::simd::Simd;
 pub(super) trait Form: Sync {
     /// The product of a key with `q`.
     unsafe fn dot<S: Simd>(key: *const u8, q: *const f32, dim: usize) -> f32;
-    /// Adds each value times its weight to `mixed`.
+    /// Adds the sum of the values times their weights to `mixed`. Called for some values at a time,
+    /// it rounds less than one long sum.
     unsafe fn mix<S: Simd>(
         values: *const u8,
         row_bytes: usize,
@@ -67,22 +68,19 @@ struct Panel<S: Simd>([S::Num; 8]);
 
 impl<S: Simd> Panel<S> {
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> Panel<S> {
-        // SAFETY: the caller's pointer is good for 32 numbers.
-        unsafe {
-            let mut panel = Panel([S::num(0.0); 8]);
-            for i in 0..BLOCK / S::LANES {
-                panel.0[i] = S::load(from.add(i * S::LANES));
-            }
-            panel
-        }
+    unsafe fn zeros() -> Panel<S> {
+        // SAFETY: the caller has the instructions.
+        Panel([unsafe { S::num(0.0) }; 8])
     }
 
     #[inline(always)]
-    unsafe fn store(&self, to: *mut f32) {
+    unsafe fn add_to(&self, to: *mut f32) {
         for i in 0..BLOCK / S::LANES {
             // SAFETY: the caller's pointer is good for 32 numbers.
-            unsafe { S::store(self.0[i], to.add(i * S::LANES)) };
+            unsafe {
+                let to = to.add(i * S::LANES);
+                S::store(S::mul_add(S::num(1.0), self.0[i], S::load(to)), to);
+            }
         }
     }
 }
@@ -122,7 +120,7 @@ impl<T: Float> Form for Floats<T> {
         // SAFETY: as above.
         unsafe {
             for from in (0..panels).step_by(BLOCK) {
-                let mut sums = Panel::<S>::load(mixed.add(from));
+                let mut sums = Panel::<S>::zeros();
                 let mut value = values.cast::<T>().add(from);
                 for weight in weights {
                     let weight = S::num(*weight);
@@ -132,7 +130,7 @@ impl<T: Float> Form for Floats<T> {
                     }
                     value = value.byte_add(row_bytes);
                 }
-                sums.store(mixed.add(from));
+                sums.add_to(mixed.add(from));
             }
             for from in (panels..whole).step_by(S::LANES) {
                 let mut sum = S::load(mixed.add(from));
@@ -217,7 +215,7 @@ impl Form for Compact {
         unsafe {
             for number in 0..dim.div_ceil(BLOCK) {
                 let to = mixed.add(number * BLOCK);
-                let mut sums = Panel::<S>::load(to);
+                let mut sums = Panel::<S>::zeros();
                 let mut below = 0.0; // what the least numbers add to all of the block
                 let mut block = values.add(number * VALUE_BLOCK);
                 for weight in weights {
@@ -234,7 +232,7 @@ impl Form for Compact {
                 for i in 0..BLOCK / S::LANES {
                     sums.0[i] = S::mul_add(S::num(1.0), S::num(below), sums.0[i]);
                 }
-                sums.store(to);
+                sums.add_to(to);
             }
         }
     }
