@@ -308,8 +308,9 @@ impl Layer {
         let x = (x + self.attention.forward(&self.input_norm.forward(x)?, pass, cache, number)?)?; // (rows, hidden)
         let inner = self.inner_norm.forward(&x)?; // (rows, hidden)
         let both = pass.apply(&self.gate_up, number, Target::GateUp, &inner)?; // (rows, 2 intermediate)
+        drop(inner); // what follows are the largest results of a pass
         let gated = gated_silu(&both)?; // (rows, intermediate)
-        drop((inner, both)); // the largest results of a pass
+        drop(both);
         x + pass.apply(&self.down, number, Target::Down, &gated)?
     }
 }
