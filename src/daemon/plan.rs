@@ -15,7 +15,7 @@ use crate::capacity::{Demand, Kept, Machine, Remark, Speed, StationCost, cost};
 use crate::config::{self, Settings};
 use crate::station::Station;
 use crate::telemetry;
-use crate::vlm::{EngineOptions, LoadError, ModelCard, device};
+use crate::vlm::{CacheForm, CacheWish, EngineOptions, LoadError, ModelCard, device};
 
 /// What a configuration means for this machine.
 pub struct Plan {
@@ -25,6 +25,8 @@ pub struct Plan {
     pub machine: Machine,
     /// Positions that the cache may come to hold.
     pub context: usize,
+    /// What keys and values are kept in.
+    pub cache: CacheForm,
     /// Memory that the model would take.
     pub footprint: Footprint,
     /// Memory that it may take; `None` if the system does not say and the configuration neither.
@@ -91,6 +93,7 @@ pub fn make(
         .collect();
     let costs: Vec<StationCost> = stations.iter().map(|planned| planned.cost.clone()).collect();
     let context = context(&card, settings.model.max_context, &costs);
+    let cache = card.cache_form(&options);
     let budget_bytes = settings.model.memory_budget_bytes;
     let (footprint, of_memory) = judge_memory(&card, &options, context, budget_bytes, &machine);
     let budget_bytes = budget_bytes.or(machine.usable_bytes());
@@ -98,7 +101,18 @@ pub fn make(
     let demands: Vec<Demand> = stations.iter().filter_map(|one| one.demand.clone()).collect();
     remarks.extend(fit::judge(&demands, speed.origin));
     remarks.sort_by_key(|remark| std::cmp::Reverse(remark.gravity));
-    Ok(Plan { card, machine, context, footprint, budget_bytes, speed, measured, stations, remarks })
+    Ok(Plan {
+        card,
+        machine,
+        context,
+        cache,
+        footprint,
+        budget_bytes,
+        speed,
+        measured,
+        stations,
+        remarks,
+    })
 }
 
 impl Plan {
@@ -154,7 +168,9 @@ fn judge_memory(
     let footprint = Footprint::of(card, options, context);
     let allowed = budget_bytes.or(machine.usable_bytes());
     let budget = judge_budget(budget_bytes, machine);
-    let remarks = judge_footprint(&footprint, context, allowed).into_iter().chain(budget);
+    let compact = EngineOptions { cache: CacheWish::Compact, ..options.clone() };
+    let smaller = compact.check().is_ok().then(|| Footprint::of(card, &compact, context));
+    let remarks = judge_footprint(&footprint, smaller, context, allowed).into_iter().chain(budget);
     (footprint, remarks.collect())
 }
 
@@ -215,12 +231,12 @@ fn with_one_crop(card: &ModelCard, station: &Station, speed: &Speed) -> Option<S
 }
 
 /// Positions that the cache may come to hold: what the configuration allows, or else what the
-/// longest question needs, with the quarter that the cache grows by in advance.
+/// longest question needs, in the steps that the cache grows by.
 fn context(card: &ModelCard, allowed: Option<usize>, costs: &[StationCost]) -> usize {
     let made_for = card.config.decoder.max_positions;
     let needed = match cost::longest_positions(costs) {
         0 => card.config.rope.original_positions,
-        needed => (needed + needed / 4).next_multiple_of(256),
+        needed => needed.next_multiple_of(256),
     };
     allowed.unwrap_or(needed).min(made_for)
 }
@@ -243,12 +259,26 @@ fn judge_budget(budget_bytes: Option<u64>, machine: &Machine) -> Option<Remark> 
     })
 }
 
+/// `smaller`: what it would take with a compact cache, if that can be had.
 fn judge_footprint(
     footprint: &Footprint,
+    smaller: Option<Footprint>,
     context: usize,
     budget_bytes: Option<u64>,
 ) -> Option<Remark> {
     let (total, budget) = (footprint.total_bytes(), budget_bytes?);
+    let compact = match smaller.map(|smaller| smaller.total_bytes()) {
+        Some(bytes) if bytes <= budget => {
+            format!(
+                "write  cache = \"compact\" in [model], with which it needs {}; or ",
+                mib(bytes)
+            )
+        }
+        Some(bytes) if bytes < total => {
+            format!("write  cache = \"compact\" in [model] (it then needs {}), and ", mib(bytes))
+        }
+        _ => String::new(),
+    };
     (total > budget).then(|| Remark {
         gravity: Gravity::ModelRefused,
         text: format!(
@@ -257,8 +287,39 @@ fn judge_footprint(
             footprint.in_words(),
             mib(budget)
         ),
-        remedy: "take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
-                 `max_context` in [model], or a machine with more memory"
-            .to_owned(),
+        remedy: format!(
+            "{compact}take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
+             `max_context` in [model], or a machine with more memory"
+        ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(kv_cache_mib: u64) -> Footprint {
+        Footprint {
+            weights_bytes: 2500 << 20,
+            kv_cache_bytes: kv_cache_mib << 20,
+            ..Footprint::default()
+        }
+    }
+
+    #[test]
+    fn a_compact_cache_is_offered_where_it_helps() {
+        let remedy = |smaller, budget_mib: u64| {
+            judge_footprint(&footprint(1536), smaller, 4096, Some(budget_mib << 20))
+                .map(|remark| remark.remedy)
+        };
+        assert_eq!(remedy(Some(footprint(648)), 4096), None);
+        let helps = remedy(Some(footprint(648)), 3200).expect("refused");
+        assert!(helps.starts_with("write  cache = \"compact\" in [model], with which"), "{helps}");
+        assert!(helps.contains("3148 MiB"), "{helps}");
+        let part = remedy(Some(footprint(648)), 2600).expect("refused");
+        assert!(part.contains("(it then needs 3148 MiB), and take"), "{part}");
+        for none in [None, Some(footprint(1536))] {
+            assert!(!remedy(none, 3200).expect("refused").contains("compact"));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
+use super::cache_form::{CacheForm, CacheWish};
 use super::calibrate::Observer;
 use super::config::{self, LongContext, ModelConfig};
 use super::decoder::Decoder;
@@ -35,9 +36,8 @@ pub struct EngineOptions {
     /// What it computes in: F32 (default), BF16 or F16. Half precision saves memory and costs
     /// accuracy, and on CPUs speed.
     pub dtype: DType,
-    /// What keys and values are kept in; `None` (default): in `dtype`, but in F16 where the weights
-    /// are quantised, as a full cache in F32 is larger than such weights.
-    pub cache_dtype: Option<DType>,
+    /// What keys and values are kept in. Default [`CacheWish::Auto`].
+    pub cache: CacheWish,
     /// Quantise the weights in memory while they are loaded; `None` (default): take them as they
     /// are stored. For comparing formats: a file made by `model quantize` starts faster.
     pub quantise: Option<Mix>,
@@ -61,7 +61,7 @@ impl Default for EngineOptions {
         EngineOptions {
             device: Device::Cpu,
             dtype: DType::F32,
-            cache_dtype: None,
+            cache: CacheWish::Auto,
             quantise: None,
             long_context: LongContext::default(),
             max_context: None,
@@ -69,6 +69,29 @@ impl Default for EngineOptions {
             picture_cache_bytes: 64 << 20,
             adapters_max_bytes: 256 << 20,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Whether an engine can be loaded with them, whatever the model.
+    ///
+    /// # Errors
+    /// [`LoadError::Option`], which names the option.
+    pub fn check(&self) -> Result<(), LoadError> {
+        let refuse = |option, problem: String| Err(LoadError::Option { option, problem });
+        if !matches!(self.dtype, DType::F32 | DType::BF16 | DType::F16) {
+            return refuse("dtype", format!("{:?} is none of F32, BF16 and F16", self.dtype));
+        }
+        if let Some(problem) = self.cache.problem(self.dtype, &self.device) {
+            return refuse("cache", problem);
+        }
+        if self.prefill_chunk == 0 {
+            return refuse("prefill_chunk", "must be at least 1 row".to_string());
+        }
+        if self.max_context == Some(0) {
+            return refuse("max_context", "must be at least 1 position".to_string());
+        }
+        Ok(())
     }
 }
 
@@ -122,7 +145,7 @@ impl Engine {
         options: &EngineOptions,
         observer: Option<&Observer>,
     ) -> Result<Engine, LoadError> {
-        check_options(options)?;
+        options.check()?;
         let mut folder = ModelFolder::open(dir)?;
         let config = read_config(&mut folder)?;
         let tokenizer_json = folder.bytes("tokenizer.json")?;
@@ -201,10 +224,8 @@ impl Engine {
     }
 
     /// What a session keeps keys and values in.
-    pub fn cache_dtype(&self) -> DType {
-        let quantised = self.decoder.is_quantised() && self.options.dtype == DType::F32;
-        let usual = if quantised { DType::F16 } else { self.options.dtype };
-        self.options.cache_dtype.unwrap_or(usual)
+    pub fn cache_form(&self) -> CacheForm {
+        self.options.cache.form(self.options.dtype, self.decoder.is_quantised())
     }
 
     /// The tokenizer.
@@ -330,21 +351,4 @@ pub(crate) fn read_config(folder: &mut ModelFolder) -> Result<ModelConfig, LoadE
         }
     }
     Ok(config)
-}
-
-fn check_options(options: &EngineOptions) -> Result<(), LoadError> {
-    let refuse = |option, problem: String| Err(LoadError::Option { option, problem });
-    if !matches!(options.dtype, DType::F32 | DType::BF16 | DType::F16) {
-        return refuse("dtype", format!("{:?} is none of F32, BF16 and F16", options.dtype));
-    }
-    if !matches!(options.cache_dtype, None | Some(DType::F32 | DType::BF16 | DType::F16)) {
-        return refuse("cache_dtype", "is none of F32, BF16 and F16".to_string());
-    }
-    if options.prefill_chunk == 0 {
-        return refuse("prefill_chunk", "must be at least 1 row".to_string());
-    }
-    if options.max_context == Some(0) {
-        return refuse("max_context", "must be at least 1 position".to_string());
-    }
-    Ok(())
 }

@@ -17,7 +17,7 @@
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
 //! | [`vision`] | a tile to 576 patch features |
 //! | [`projector`] | patch features to embeddings, with line ends and separator |
-//! | [`rope`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
+//! | [`rope`], [`cache_form`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
 //! | [`lora`] | adapters beside the decoder's layers, one a question |
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
@@ -34,6 +34,7 @@ mod activation;
 pub mod answer;
 pub mod ask;
 mod attend;
+pub mod cache_form;
 pub mod calibrate;
 pub mod card;
 pub mod config;
@@ -71,6 +72,7 @@ pub mod vision;
 pub mod weight_bytes;
 pub mod weights;
 
+pub use cache_form::{CacheForm, CacheWish};
 pub use card::ModelCard;
 pub use config::{LongContext, ModelConfig};
 pub use device::{DeviceWish, Placement, Precision};

@@ -88,12 +88,7 @@ impl Session {
         let options = engine.options();
         let config = &engine.config().decoder;
         Session {
-            cache: KvCache::new(
-                config,
-                engine.context_len(),
-                engine.cache_dtype(),
-                &options.device,
-            ),
+            cache: KvCache::new(config, engine.context_len(), engine.cache_form(), &options.device),
             held: Vec::new(),
             pictures: PictureMemory::new(options.picture_cache_bytes),
             engine: engine.id(),
@@ -243,6 +238,7 @@ impl Session {
         regime: Regime,
         wanted: Rows,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.cache.reserve(slots.len())?; // at once, not in moves
         let mut rows = Vec::new();
         let mut from = 0;
         while from < slots.len() {

@@ -225,7 +225,7 @@ fn a_model_beyond_its_budget_is_refused_with_the_figures() {
     let site = site();
     with_model_key(&site, "memory_budget_mib = 64");
     let words = said(&mut inspectd(&["run"], &site), 3);
-    for figure in ["weights", "KV cache", "64 MiB", "max_context"] {
+    for figure in ["weights", "KV cache", "64 MiB", "max_context", "cache = \"compact\""] {
         assert!(words.contains(figure), "{figure}: {words}");
     }
     said(&mut inspectd(&["check"], &site), 2);

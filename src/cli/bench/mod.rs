@@ -16,7 +16,7 @@ use crate::inspector::EngineModel;
 use crate::station::Station;
 use crate::vlm::quant::Instructions;
 use crate::vlm::weight_bytes::WeightBytes;
-use crate::vlm::{Engine, device};
+use crate::vlm::{CacheWish, Engine, device};
 use crate::{evaluate, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -64,6 +64,9 @@ pub struct Arguments {
     /// Threads to compute with; the configured number, or all of the machine's, without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+    /// What keys and values are kept in: auto, f32, f16 or compact; as configured without it.
+    #[arg(long, value_name = "WORD")]
+    cache: Option<CacheWish>,
     /// Write the report to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -78,7 +81,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT", requires = "compare", value_parser = percent)]
     fail_above: Option<f64>,
     /// Show the report in this file, and compare it, instead of measuring.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "config", "json", "threads"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "config", "json", "threads", "cache"])]
     show: Option<PathBuf>,
 }
 
@@ -251,6 +254,9 @@ fn load(
     if let Some(threads) = arguments.threads {
         loaded.settings.model.threads = usize::from(threads);
     }
+    if let Some(cache) = arguments.cache {
+        loaded.settings.model.cache = cache;
+    }
     Ok((loaded, site))
 }
 
@@ -315,7 +321,7 @@ fn describe(engine: &Engine, settings: &Settings) -> anyhow::Result<Model> {
         quantised_bytes: weights.blocks,
         device: device::name(&options.device),
         precision: options.dtype.as_str().to_owned(),
-        cache: engine.cache_dtype().as_str().to_owned(),
+        cache: engine.cache_form().to_string(),
         threads: rayon::current_num_threads(),
         station: String::new(),
     })
