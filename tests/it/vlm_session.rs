@@ -194,7 +194,7 @@ fn every_form_of_the_cache_reuses_and_answers() {
     let picture = [Picture::new(40, 30, &rgb).unwrap()];
     let exact = default_engine();
     for (cache, allowed) in
-        [(CacheWish::F32, 0.0), (CacheWish::F16, 0.01), (CacheWish::Compact, 0.3)]
+        [(CacheWish::F32, 1e-5), (CacheWish::F16, 1e-3), (CacheWish::Compact, 0.2)]
     {
         let engine = engine(EngineOptions { cache, ..EngineOptions::default() });
         let ask = |engine: &Engine, question: &str| {
@@ -216,9 +216,14 @@ fn every_form_of_the_cache_reuses_and_answers() {
         let mut full = Session::new(&exact);
         full.prompt(&exact, &second, &picture).unwrap();
         let full = full.append(&exact, &[300, 301, 302]).unwrap();
-        let off = rows[1..].iter().flatten().zip(full.iter().flatten());
-        let off = off.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off <= allowed + ROUNDING, "{}: {off:e}", cache.as_str());
+        // Root mean square, relative to that of the numbers: this model's weights are random, and
+        // forgive nothing.
+        let size =
+            |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|v| v * v).sum::<f32>().sqrt();
+        let pairs = rows[1..].iter().flatten().zip(full.iter().flatten());
+        let off = size(&mut pairs.map(|(a, b)| a - b)) / size(&mut full.iter().flatten().copied());
+        println!("{}: {off:e}", cache.as_str());
+        assert!(off <= allowed, "{}: {off:e}", cache.as_str());
     }
 }
 
