@@ -46,6 +46,9 @@ pub struct Inspection {
     pub timings: Timings,
     /// What decided: enough to repeat it.
     pub digests: Digests,
+    /// Where the model computes in this run. `None` in records from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub computed_on: Option<ComputedOn>,
     /// The picture came from a simulator or a file, not from the line.
     pub is_simulated: bool,
 }
@@ -119,6 +122,18 @@ pub struct Digests {
     /// none, so that such a record is what it was before there were adapters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adapters: BTreeMap<String, String>,
+}
+
+/// What a model computes on. Two processors, or two precisions, may round an answer differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComputedOn {
+    /// The processor: `cpu`, `cuda:0 (NVIDIA H100)`.
+    pub processor: String,
+    /// The form of the numbers: `f32`, `bf16`, `f16`.
+    pub precision: String,
+    /// Why it is no GPU, where one was hoped for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
 }
 
 impl Inspection {

@@ -6,6 +6,7 @@
 //! the full model. Bytes are those of the weights, once for each pass, and of the keys and values
 //! that a pass reads.
 
+use crate::vlm::CacheForm;
 use crate::vlm::config::{DecoderConfig, VisionConfig};
 
 /// Patches of a view.
@@ -50,12 +51,11 @@ pub fn logits_flop(decoder: &DecoderConfig, rows: usize) -> u64 {
     2 * rows as u64 * (decoder.vocab * decoder.hidden) as u64
 }
 
-/// Bytes of keys and values that `rows` positions after `held` ones read in one pass, in numbers of
-/// `width_bytes`.
-pub fn cache_bytes(decoder: &DecoderConfig, held: usize, rows: usize, width_bytes: usize) -> u64 {
+/// Bytes of keys and values that `rows` positions after `held` ones read in one pass, kept in `form`.
+pub fn cache_bytes(decoder: &DecoderConfig, held: usize, rows: usize, form: CacheForm) -> u64 {
     let first = decoder.sliding_window.map_or(0, |window| held.saturating_sub(window));
     let keys = (held + rows - first) as u64;
-    let a_position = 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * width_bytes;
+    let a_position = decoder.layers * decoder.kv_heads * form.head_bytes(decoder.head_dim);
     keys * a_position as u64
 }
 
@@ -73,7 +73,12 @@ fn seen(decoder: &DecoderConfig, held: usize, rows: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
+
+    const F16: CacheForm = CacheForm::Numbers(DType::F16);
+    const F32: CacheForm = CacheForm::Numbers(DType::F32);
 
     fn published() -> DecoderConfig {
         DecoderConfig::phi3_vision_128k()
@@ -104,8 +109,8 @@ mod tests {
         let prompt = layers_flop(&decoder, 0, 463);
         assert_eq!((prompt as f64 / 1e11).round(), 34.0);
         // 384 KiB a position in 16 bits.
-        assert_eq!(cache_bytes(&decoder, 0, 1, 2), 384 << 10);
-        assert_eq!(cache_bytes(&decoder, 4095, 1, 2), 1536 << 20);
+        assert_eq!(cache_bytes(&decoder, 0, 1, F16), 384 << 10);
+        assert_eq!(cache_bytes(&decoder, 4095, 1, F16), 1536 << 20);
     }
 
     #[test]
@@ -136,9 +141,9 @@ mod tests {
         assert_eq!(seen(&decoder, 0, 5), 1 + 2 + 3 + 3 + 3);
         assert_eq!(seen(&published(), 0, 5), 15);
         assert_eq!(seen(&published(), 7, 0), 0);
-        let one = cache_bytes(&published(), 0, 1, 4);
-        assert_eq!(cache_bytes(&decoder, 10, 1, 4), 3 * one, "two before it, and itself");
-        assert_eq!(cache_bytes(&published(), 10, 1, 4), 11 * one);
+        let one = cache_bytes(&published(), 0, 1, F32);
+        assert_eq!(cache_bytes(&decoder, 10, 1, F32), 3 * one, "two before it, and itself");
+        assert_eq!(cache_bytes(&published(), 10, 1, F32), 11 * one);
     }
 
     #[test]
@@ -146,6 +151,6 @@ mod tests {
         let shared = DecoderConfig { kv_heads: 8, ..published() };
         let saved = layer_weights(&published()) - layer_weights(&shared);
         assert_eq!(saved, 2 * 24 * 96 * 3072);
-        assert_eq!(4 * cache_bytes(&shared, 0, 9, 2), cache_bytes(&published(), 0, 9, 2));
+        assert_eq!(4 * cache_bytes(&shared, 0, 9, F16), cache_bytes(&published(), 0, 9, F16));
     }
 }

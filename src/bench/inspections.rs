@@ -10,7 +10,7 @@ use super::{BenchError, Plan};
 use crate::clock::{Clock, SystemClock};
 use crate::frame::{Frame, Rgb8};
 use crate::inspection::Inspection;
-use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
+use crate::inspector::{Clerk, Decider, EngineModel, EvidenceKeeper, Inspector, Part};
 use crate::simulate::{self, Mix};
 use crate::station::Station;
 use crate::vlm::Engine;
@@ -43,7 +43,7 @@ pub fn measure(
     seen: &mut dyn FnMut(&str),
 ) -> Result<Stage, BenchError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let clerk = Clerk::new(Arc::clone(&clock), "bench", &engine.digest().to_string(), "");
+    let clerk = Clerk::new(Arc::clone(&clock), "bench", Decider::of(engine, None), "");
     let mut inspector = Inspector::new(model, clerk);
     let runs = plan.warm_up + plan.runs;
     let mut inspections = Vec::with_capacity(runs);

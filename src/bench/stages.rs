@@ -168,12 +168,12 @@ fn decode(
 pub(super) fn prefill_work(engine: &Engine, held: usize, tokens: usize) -> Work {
     let decoder = &engine.config().decoder;
     let (layers, head) = (engine.decoder().layer_bytes(), engine.decoder().head_bytes());
-    let width_bytes = engine.cache_dtype().size_in_bytes();
+    let form = engine.cache_form();
     let mut bytes = head.total();
     let mut from = 0;
     while from < tokens {
         let rows = engine.options().prefill_chunk.min(tokens - from);
-        bytes += layers.total() + count::cache_bytes(decoder, held + from, rows, width_bytes);
+        bytes += layers.total() + count::cache_bytes(decoder, held + from, rows, form);
         from += rows;
     }
     let flop = count::layers_flop(decoder, held, tokens) + count::logits_flop(decoder, 1);
@@ -184,8 +184,8 @@ pub(super) fn prefill_work(engine: &Engine, held: usize, tokens: usize) -> Work 
 pub(super) fn decode_work(engine: &Engine, held: usize, tokens: usize) -> Work {
     let decoder = &engine.config().decoder;
     let weights = decoder_weights(engine).total();
-    let width_bytes = engine.cache_dtype().size_in_bytes();
-    let cache = |at| count::cache_bytes(decoder, held + at, 1, width_bytes);
+    let form = engine.cache_form();
+    let cache = |at| count::cache_bytes(decoder, held + at, 1, form);
     let flop = count::layers_flop(decoder, held, tokens) + count::logits_flop(decoder, tokens);
     let bytes = tokens as u64 * weights + (0..tokens).map(cache).sum::<u64>();
     Work { flop, bytes: Some(bytes) }

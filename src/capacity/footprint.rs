@@ -1,9 +1,8 @@
 //! How much memory a loaded model takes, before it is loaded.
 
-use candle_core::DType;
-
+use crate::vlm::cache_form::attend_scratch_bytes;
 use crate::vlm::config::{DecoderConfig, ModelConfig, VisionConfig};
-use crate::vlm::{EngineOptions, ModelCard};
+use crate::vlm::{CacheForm, EngineOptions, ModelCard};
 
 /// What the program takes without any model: its own pages, tokenizer, grammars, camera buffers.
 const BASE_BYTES: u64 = 160 << 20;
@@ -36,7 +35,7 @@ impl Footprint {
     /// not counted a second time, as the system takes their pages back.
     pub fn of(card: &ModelCard, options: &EngineOptions, context: usize) -> Footprint {
         let weights_bytes = card.loaded_bytes(options.dtype);
-        footprint(weights_bytes, &card.config, options, card.cache_dtype(options), context)
+        footprint(weights_bytes, &card.config, options, card.cache_form(options), context)
     }
 
     /// The parts in words, for an error.
@@ -57,36 +56,60 @@ pub fn footprint(
     weights_bytes: u64,
     config: &ModelConfig,
     options: &EngineOptions,
-    cache: DType,
+    cache: CacheForm,
     context: usize,
 ) -> Footprint {
     let width = options.dtype.size_in_bytes() as u64;
     let (decoder, vision) = (&config.decoder, &config.vision);
-    let computing = decoder_bytes(decoder, options.prefill_chunk.min(context), context, width)
-        .max(tower_bytes(vision, width));
+    let rows = options.prefill_chunk.min(context);
+    let computing = (attention_bytes(decoder, rows, context, cache, options)
+        + layer_bytes(decoder, rows, width))
+    .max(tower_bytes(vision, width));
     let logits = 4 * decoder.vocab as u64 * 3;
     Footprint {
         weights_bytes,
-        kv_cache_bytes: kv_cache_bytes(decoder, context, cache.size_in_bytes() as u64),
+        kv_cache_bytes: kv_cache_bytes(decoder, context, cache),
         working_bytes: computing + logits + options.picture_cache_bytes as u64,
         base_bytes: BASE_BYTES,
     }
 }
 
-/// Keys and values of `context` positions in numbers of `width` bytes.
-pub fn kv_cache_bytes(decoder: &DecoderConfig, context: usize, width: u64) -> u64 {
-    [2, decoder.layers, decoder.kv_heads, decoder.head_dim, context]
+/// Keys and values of `context` positions kept in `cache`.
+pub fn kv_cache_bytes(decoder: &DecoderConfig, context: usize, cache: CacheForm) -> u64 {
+    [decoder.layers, decoder.kv_heads, context]
         .into_iter()
-        .fold(width, |bytes, side| bytes.saturating_mul(side as u64))
+        .fold(cache.head_bytes(decoder.head_dim) as u64, |bytes, side| {
+            bytes.saturating_mul(side as u64)
+        })
 }
 
-/// One layer's results for `rows` rows that look at `keys` keys: the scores in three copies (as
-/// computed, masked, after the softmax), beside the rows of the widest products.
-fn decoder_bytes(decoder: &DecoderConfig, rows: usize, keys: usize, width: u64) -> u64 {
-    let (rows, keys) = (rows as u64, keys as u64);
-    let scores = 3 * decoder.heads as u64 * rows * keys * 4;
-    let wide = (3 * decoder.intermediate + 8 * decoder.hidden) as u64 * rows * width;
-    scores.max(wide) + 4 * rows * decoder.hidden as u64 * width
+/// What the attention of `rows` rows to `keys` keys works in: a scratch for each thread, or, where
+/// the tensor library computes, the scores in three copies (as computed, masked, after the softmax).
+fn attention_bytes(
+    decoder: &DecoderConfig,
+    rows: usize,
+    keys: usize,
+    cache: CacheForm,
+    options: &EngineOptions,
+) -> u64 {
+    match attend_scratch_bytes(decoder, options, cache) {
+        Some(scratch) => {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            (scratch * threads) as u64
+        }
+        None => 3 * decoder.heads as u64 * rows as u64 * keys as u64 * 4,
+    }
+}
+
+/// One layer's results for `rows` rows: those of the attention's products or those of the other
+/// ones, whichever are more, beside the rows that go in and come out.
+fn layer_bytes(decoder: &DecoderConfig, rows: usize, width: u64) -> u64 {
+    let DecoderConfig { hidden, heads, kv_heads, head_dim, intermediate, .. } = *decoder;
+    // Queries are there as a product's part, rotated, and scaled; keys and values twice; the mixed
+    // values once.
+    let attention = (4 * heads + 4 * kv_heads) * head_dim;
+    let inner = 3 * intermediate;
+    (attention.max(inner) + 4 * hidden) as u64 * rows as u64 * width
 }
 
 /// One layer of the tower, and the tower's input.
@@ -106,6 +129,8 @@ pub fn mib(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
 
     fn published() -> DecoderConfig {
@@ -115,20 +140,27 @@ mod tests {
     #[test]
     fn the_published_model_s_cache() {
         // 2 x 32 layers x 32 heads x 96 numbers: 384 KiB a position in 16 bits.
-        assert_eq!(kv_cache_bytes(&published(), 1, 2), 384 << 10);
-        assert_eq!(kv_cache_bytes(&published(), 4096, 2), 1536 << 20);
-        assert!(kv_cache_bytes(&published(), 1 << 40, 4) > 1 << 50);
+        let halves = CacheForm::Numbers(DType::F16);
+        assert_eq!(kv_cache_bytes(&published(), 1, halves), 384 << 10);
+        assert_eq!(kv_cache_bytes(&published(), 4096, halves), 1536 << 20);
+        assert_eq!(kv_cache_bytes(&published(), 4096, CacheForm::Compact), 648 << 20);
+        assert!(kv_cache_bytes(&published(), 1 << 40, halves) > 1 << 50);
     }
 
     #[test]
     fn more_of_anything_is_never_less_memory() {
-        let decoder = published();
+        let (decoder, options) = (published(), EngineOptions::default());
+        let bf16 = EngineOptions { dtype: DType::BF16, ..EngineOptions::default() };
+        let (half, full) = (CacheForm::Numbers(DType::BF16), CacheForm::Numbers(DType::F16));
         let mut last = 0;
         for keys in [1, 512, 4096, 131_072] {
-            let bytes = decoder_bytes(&decoder, 512, keys, 4);
+            let bytes = attention_bytes(&decoder, 512, keys, half, &bf16);
             assert!(bytes >= last);
             last = bytes;
+            // The processor's own attention works in as much whatever there is to see.
+            assert!(attention_bytes(&decoder, 512, keys, full, &options) < 64 << 20);
         }
-        assert!(decoder_bytes(&decoder, 1024, 4096, 4) > decoder_bytes(&decoder, 512, 4096, 4));
+        assert!(layer_bytes(&decoder, 1024, 4) > layer_bytes(&decoder, 512, 4));
+        assert_eq!(layer_bytes(&decoder, 512, 4), 512 * 4 * (8 + 4) * 3072);
     }
 }

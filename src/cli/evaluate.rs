@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
 use crate::evaluate::{self, Miss, Report, Truth};
 use crate::inspection::Inspection;
-use crate::inspector::{Clerk, EngineModel, Inspector};
+use crate::inspector::{Clerk, Decider, EngineModel, Inspector};
 use crate::station::Station;
 use crate::vlm::Engine;
 use crate::{config, telemetry};
@@ -58,7 +58,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { config, station, model, .. } = arguments;
     let mut asked = Asked::load(config.as_deref(), station.as_deref(), model.as_deref())?;
     asked.station = Arc::new(arguments.adapter.apply(Station::clone(&asked.station))?);
-    let engine = daemon::load_engine(&asked.loaded.settings).map_err(super::run::exit_of)?;
+    let stations = std::slice::from_ref(&asked.station);
+    let loaded = daemon::load_within_memory(&asked.loaded.settings, stations);
+    let engine = loaded.map_err(super::run::exit_of)?.engine;
     let bar = simulate::bar(truths.len() as u64, "pictures");
     let (report, misses) =
         asked.run(&engine, &arguments.set, &truths, |done, _| bar.set_position(done))?;
@@ -103,10 +105,13 @@ impl Asked {
         let model = EngineModel::new(Arc::clone(engine), std::slice::from_ref(&self.station))
             .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (device, digest) = (&self.loaded.settings.device, engine.digest().to_string());
-        let clerk = Clerk::new(Arc::clone(&clock), device, &digest, &daemon::program_digest());
+        let (device, program) = (&self.loaded.settings.device, daemon::program_digest());
+        let decider = Decider::of(engine, None);
+        let clerk = Clerk::new(Arc::clone(&clock), device, decider, &program);
         let mut inspector = Inspector::new(model, clerk);
-        Ok(evaluate::run(set, truths, &self.station, &mut inspector, &*clock, seen)?)
+        let found = evaluate::run(set, truths, &self.station, &mut inspector, &*clock, seen)?;
+        super::run::check_named(inspector.clerk())?;
+        Ok(found)
     }
 }
 

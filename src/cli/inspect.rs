@@ -53,12 +53,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let picture = read(&arguments.image)?;
 
     let settings = &loaded.settings;
-    let engine = daemon::load_engine(settings).map_err(super::run::exit_of)?;
-    let model = EngineModel::new(Arc::clone(&engine), std::slice::from_ref(&station))
+    let asked = std::slice::from_ref(&station);
+    let loaded = daemon::load_within_memory(settings, asked).map_err(super::run::exit_of)?;
+    let model = EngineModel::new(loaded.engine, asked)
         .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (model_digest, program) = (engine.digest().to_string(), daemon::program_digest());
-    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, &model_digest, &program);
+    let program = daemon::program_digest();
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, loaded.decider, &program);
     let now = clock.now();
     let frame = Frame {
         sequence: 1,
@@ -76,9 +77,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         missed: None,
         ticket: None,
     };
-    let inspection = Inspector::new(model, clerk).inspect(&part, &NamesOnly);
+    let mut inspector = Inspector::new(model, clerk);
+    let inspection = inspector.inspect(&part, &NamesOnly);
     println!("{}", serde_json::to_string_pretty(&inspection)?);
-    Ok(())
+    super::run::check_named(inspector.clerk())
 }
 
 /// The station of this name, or an error that lists those there are.

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use super::{ConfigFile, Exit};
 use crate::daemon;
+use crate::inspector::Clerk;
 use crate::{config, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -51,6 +52,13 @@ pub(super) fn load(file: &ConfigFile) -> anyhow::Result<config::Loaded> {
             Err(Exit::Usage.because(anyhow::anyhow!("{count} problem(s) in the configuration")))
         }
     }
+}
+
+/// Refuses what was found out with a model that turned out to have no digest: its files changed, or
+/// cannot be read.
+pub(super) fn check_named(clerk: &Clerk) -> anyhow::Result<()> {
+    let why = clerk.failure().map(|why| Exit::Model.because(anyhow::anyhow!(why)));
+    why.map_or(Ok(()), Err)
 }
 
 /// Which exit code a daemon's error has.

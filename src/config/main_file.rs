@@ -8,6 +8,7 @@ use super::settings::{Level, Log, Model, Precision, Settings};
 use crate::publish::{self, PublishOptions};
 use crate::store::StoreOptions;
 use crate::telemetry::Format;
+use crate::vlm::CacheWish;
 use crate::vlm::config::LongContext;
 use crate::vlm::device::DeviceWish;
 
@@ -55,6 +56,8 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
     let device = read_device(&mut table);
     let precision =
         table.one_of("precision", &Precision::ALL.map(|precision| (precision.as_str(), precision)));
+    let precision = precision.map(|p| p.into_inner()).unwrap_or_default();
+    let cache = read_cache(&mut table, precision);
     let long_context = table.one_of(
         "long_context",
         &[("reprefill", LongContext::Reprefill), ("keep", LongContext::Keep)],
@@ -68,7 +71,8 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
         path: path?.into_inner(),
         device,
         threads,
-        precision: precision.map(|p| p.into_inner()).unwrap_or_default(),
+        precision,
+        cache,
         long_context: long_context.map(|p| p.into_inner()).unwrap_or_default(),
         max_context: max_context.map(|n| n.into_inner() as usize),
         picture_cache_bytes: (cache_mib as usize) << 20,
@@ -94,6 +98,21 @@ fn read_device(table: &mut Reader<'_>) -> DeviceWish {
         table.warn(text.span(), title, "use inspectd-cuda on the device, or choose \"cpu\"");
     }
     wish
+}
+
+/// The compact form is for the processor and f32. Which device `auto` means is known at the start
+/// only, and told there.
+fn read_cache(table: &mut Reader<'_>, precision: Precision) -> CacheWish {
+    let words = CacheWish::ALL.map(|cache| (cache.as_str(), cache));
+    let Some(cache) = table.one_of("cache", &words) else { return CacheWish::default() };
+    if *cache.get_ref() == CacheWish::Compact
+        && matches!(precision, Precision::Bf16 | Precision::F16)
+    {
+        let title = "`cache` = \"compact\" needs numbers in f32";
+        let remedy = "write  precision = \"f32\", or another `cache`";
+        table.error(cache.span(), title, remedy);
+    }
+    cache.into_inner()
 }
 
 fn read_database(mut table: Reader<'_>) -> StoreOptions {

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use crate::publish::PublishOptions;
 use crate::store::StoreOptions;
 use crate::telemetry;
-use crate::vlm::EngineOptions;
 use crate::vlm::config::LongContext;
 pub use crate::vlm::device::Precision;
 use crate::vlm::device::{DeviceWish, Placement};
+use crate::vlm::{CacheWish, EngineOptions};
 
 /// Everything in `inspectd.toml`.
 #[derive(Clone, Debug)]
@@ -44,6 +44,10 @@ pub struct Model {
     /// The two short forms halve the memory; on most processors without a GPU they are slower, and
     /// their answers may differ slightly.
     pub precision: Precision,
+    /// What the keys and values of a prompt are kept in. Default `auto`: as `precision` says, but
+    /// `f16` beside quantised weights. `compact` takes under half of `f16`, and answers may differ
+    /// slightly; it is for the processor with numbers in f32.
+    pub cache: CacheWish,
     /// What happens when a text grows past the length up to which the short position factors hold.
     /// Default `reprefill`, which is exact; `keep` is cheap and far from exact.
     pub long_context: LongContext,
@@ -67,6 +71,7 @@ impl Model {
         EngineOptions {
             dtype: self.precision.dtype(&placement.device),
             device: placement.device.clone(),
+            cache: self.cache,
             long_context: self.long_context,
             max_context: self.max_context,
             picture_cache_bytes: self.picture_cache_bytes,

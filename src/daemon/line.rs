@@ -191,9 +191,7 @@ impl Line {
                 telemetry::part_missed(&self.station.name, &part.part_id, text);
             }
         }
-        if !recorder.record(&inspection) {
-            self.stop.set("the record cannot be written");
-        }
+        recorder.record(&inspection, &self.clerk, &self.stop);
     }
 
     /// A loss is a record of its own: whoever reads the log must see that the line was blind.

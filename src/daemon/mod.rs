@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::inspector::{Clerk, EngineModel, Inspector, Model, Part};
+use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model, Part};
 use crate::publish::{Publisher, PublisherHandle};
 use crate::station::Station;
 use crate::store::Store;
@@ -67,15 +67,18 @@ pub fn run(
 ) -> Result<Summary, DaemonError> {
     let stations: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
     let store = Store::open(&settings.store, Arc::new(SystemClock))?;
-    plan::admit(settings, &stations)?;
-    let engine = load_engine(settings)?;
+    let spare = plan::admit(settings, &stations)?.spare(&stations);
+    let Loaded { engine, decider } = load_engine(settings)?;
     let model = EngineModel::new(Arc::clone(&engine), &stations)?;
-    let device = device::describe(&engine.options().device, engine.options().dtype);
-    serve(settings, &stations, options, store, model, &engine.digest().to_string(), &device)
+    // A record names the model by its digest, and hashing goes on since loading began. The cameras
+    // are opened, and it is said that all is ready, once the first part that may come would be
+    // recorded within its deadline: the rest is hashed while that part is looked at.
+    engine.pending_digest().wait_until_within(spare).map_err(DaemonError::model)?;
+    serve(settings, &stations, options, store, model, decider)
 }
 
-/// Runs the stations with any `model`, which records name by `model_digest` and which computes on
-/// `device`, and records into `store`.
+/// Runs the stations with any `model`, which records name as `decider` says, and records into
+/// `store`.
 ///
 /// # Errors
 /// What cannot be opened at the start; a record that cannot be written.
@@ -85,11 +88,13 @@ pub fn serve<M: Model + Send>(
     options: &Options,
     store: Store,
     model: M,
-    model_digest: &str,
-    device: &str,
+    decider: Decider,
 ) -> Result<Summary, DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, model_digest, &program_digest());
+    let device = decider.computed_on.as_ref();
+    let device =
+        device.map_or_else(String::new, |on| format!("{}, {}", on.processor, on.precision));
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &program_digest());
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let stop = Arc::new(Stop::new(options.parts));
     let lines = open_lines(stations, &clock, &store, &clerk, &stop)?;
@@ -98,7 +103,7 @@ pub fn serve<M: Model + Send>(
     let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
     let database = settings.store.path.display().to_string();
     let path = settings.model.path.display().to_string();
-    telemetry::ready(stations.len(), &path, device, &database);
+    telemetry::ready(stations.len(), &path, &device, &database);
 
     let inspector = Inspector::new(model, clerk);
     let seen = work(lines, inspector, &recorder, &stop, &runtime);
@@ -115,9 +120,33 @@ pub fn serve<M: Model + Send>(
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
 }
 
+/// A loaded model, and what records say of it.
+pub struct Loaded {
+    /// The model.
+    pub engine: Arc<Engine>,
+    /// Which it is, and where it computes.
+    pub decider: Decider,
+}
+
+/// As [`load_engine`], after a look at whether the model fits into memory with the questions of
+/// `stations`.
+///
+/// # Errors
+/// As [`plan::fits`] and [`load_engine`].
+pub fn load_within_memory(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+) -> Result<Loaded, DaemonError> {
+    let model = &settings.model;
+    let placement = device::find(model.device).map_err(DaemonError::model)?;
+    let options = model.engine_options(&placement);
+    plan::fits(&model.path, &options, model.memory_budget_bytes, stations)?;
+    load_engine(settings)
+}
+
 /// Loads the model with the settings' device, precision and bounds. The threads it computes in are bounded
 /// for the whole process, by the first call.
-pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
+pub fn load_engine(settings: &Settings) -> Result<Loaded, DaemonError> {
     use_threads(settings.model.threads);
     let placement = device::find(settings.model.device).map_err(DaemonError::model)?;
     if let Some(why) = &placement.fallback {
@@ -125,7 +154,8 @@ pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
     }
     let engine = Engine::load(&settings.model.path, &settings.model.engine_options(&placement))
         .map_err(DaemonError::model)?;
-    Ok(Arc::new(engine))
+    let decider = Decider::of(&engine, placement.fallback);
+    Ok(Loaded { engine: Arc::new(engine), decider })
 }
 
 /// Bounds the threads that any model of this process computes in. The first call counts.
@@ -136,9 +166,10 @@ pub fn use_threads(threads: usize) {
 
 /// SHA-256 of the running program's file, or `unknown` where the system hides it.
 pub fn program_digest() -> String {
-    let path = std::env::current_exe();
-    let bytes = path.and_then(std::fs::read);
-    bytes.map_or_else(|_| "unknown".to_owned(), |bytes| Digest::of(&bytes).to_string())
+    let file = std::env::current_exe().and_then(std::fs::File::open);
+    // In pieces: the whole program would be the largest thing in memory at the start.
+    let digest = file.and_then(|mut file| Digest::of_reader(&mut file, |_| ()));
+    digest.map_or_else(|_| "unknown".to_owned(), |(digest, _)| digest.to_string())
 }
 
 fn open_lines(
@@ -223,8 +254,6 @@ fn inspect_all<M: Model>(
             part.missed = Some(stopped);
         }
         let inspection = inspector.inspect(&part, recorder);
-        if !recorder.record(&inspection) {
-            stop.set("the record cannot be written");
-        }
+        recorder.record(&inspection, inspector.clerk(), stop);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::DaemonError;
 use crate::capacity::estimate::Seconds;
@@ -14,7 +15,7 @@ use crate::capacity::{Demand, Kept, Machine, Remark, Speed, StationCost, cost};
 use crate::config::{self, Settings};
 use crate::station::Station;
 use crate::telemetry;
-use crate::vlm::{LoadError, ModelCard, device};
+use crate::vlm::{CacheForm, CacheWish, EngineOptions, LoadError, ModelCard, device};
 
 /// What a configuration means for this machine.
 pub struct Plan {
@@ -24,6 +25,8 @@ pub struct Plan {
     pub machine: Machine,
     /// Positions that the cache may come to hold.
     pub context: usize,
+    /// What keys and values are kept in.
+    pub cache: CacheForm,
     /// Memory that the model would take.
     pub footprint: Footprint,
     /// Memory that it may take; `None` if the system does not say and the configuration neither.
@@ -90,14 +93,85 @@ pub fn make(
         .collect();
     let costs: Vec<StationCost> = stations.iter().map(|planned| planned.cost.clone()).collect();
     let context = context(&card, settings.model.max_context, &costs);
-    let footprint = Footprint::of(&card, &options, context);
-    let budget_bytes = settings.model.memory_budget_bytes.or(machine.usable_bytes());
-    remarks.extend(judge_budget(settings.model.memory_budget_bytes, &machine));
-    remarks.extend(judge_footprint(&footprint, context, budget_bytes));
+    let cache = card.cache_form(&options);
+    let budget_bytes = settings.model.memory_budget_bytes;
+    let (footprint, of_memory) = judge_memory(&card, &options, context, budget_bytes, &machine);
+    let budget_bytes = budget_bytes.or(machine.usable_bytes());
+    remarks.extend(of_memory);
     let demands: Vec<Demand> = stations.iter().filter_map(|one| one.demand.clone()).collect();
     remarks.extend(fit::judge(&demands, speed.origin));
     remarks.sort_by_key(|remark| std::cmp::Reverse(remark.gravity));
-    Ok(Plan { card, machine, context, footprint, budget_bytes, speed, measured, stations, remarks })
+    Ok(Plan {
+        card,
+        machine,
+        context,
+        cache,
+        footprint,
+        budget_bytes,
+        speed,
+        measured,
+        stations,
+        remarks,
+    })
+}
+
+impl Plan {
+    /// What is left of the shortest deadline of `stations` after the longest look at a part: so long
+    /// a first record may wait for something. Nothing where a station's cost is not known.
+    pub fn spare(&self, stations: &[Arc<Station>]) -> Duration {
+        let left = |station: &Arc<Station>| {
+            let planned = self.stations.iter().find(|one| one.cost.station == station.name)?;
+            let part = Duration::try_from_secs_f64(planned.part.longest_s).ok()?;
+            station.deadline.checked_sub(part)
+        };
+        stations.iter().map(|one| left(one).unwrap_or_default()).min().unwrap_or_default()
+    }
+}
+
+/// Refuses a model that does not fit into memory, before it is loaded: the one at `path`, loaded
+/// with `options`, to be asked what `stations` ask, in `budget_bytes` or in what the machine has.
+///
+/// # Errors
+/// [`DaemonError::Model`] with the figures, or for files that cannot be used;
+/// [`DaemonError::Capacity`] for a budget beyond the machine.
+pub fn fits(
+    path: &Path,
+    options: &EngineOptions,
+    budget_bytes: Option<u64>,
+    stations: &[Arc<Station>],
+) -> Result<(), DaemonError> {
+    let card = ModelCard::open(path).map_err(DaemonError::model)?;
+    let costs: Vec<StationCost> =
+        costs(&card, stations, &mut Vec::new()).into_iter().flatten().collect();
+    let context = context(&card, options.max_context, &costs);
+    let (_, remarks) = judge_memory(&card, options, context, budget_bytes, &Machine::here());
+    remarks.iter().try_for_each(refuse)
+}
+
+fn refuse(remark: &Remark) -> Result<(), DaemonError> {
+    let words = format!("{}; {}", remark.text, remark.remedy);
+    match remark.gravity {
+        Gravity::ModelRefused => Err(DaemonError::Model(words)),
+        Gravity::Refusal => Err(DaemonError::Capacity(words)),
+        Gravity::Warning => Ok(()),
+    }
+}
+
+/// The memory that a model would take, and what is to be said of it.
+fn judge_memory(
+    card: &ModelCard,
+    options: &EngineOptions,
+    context: usize,
+    budget_bytes: Option<u64>,
+    machine: &Machine,
+) -> (Footprint, Vec<Remark>) {
+    let footprint = Footprint::of(card, options, context);
+    let allowed = budget_bytes.or(machine.usable_bytes());
+    let budget = judge_budget(budget_bytes, machine);
+    let compact = EngineOptions { cache: CacheWish::Compact, ..options.clone() };
+    let smaller = compact.check().is_ok().then(|| Footprint::of(card, &compact, context));
+    let remarks = judge_footprint(&footprint, smaller, context, allowed).into_iter().chain(budget);
+    (footprint, remarks.collect())
 }
 
 /// Makes the plan and refuses what cannot work; what is only to be known goes to the log.
@@ -105,17 +179,13 @@ pub fn make(
 /// # Errors
 /// [`DaemonError::Capacity`] for a line or a budget beyond this machine, [`DaemonError::Model`] for
 /// a model beyond the budget.
-pub fn admit(settings: &Settings, stations: &[Arc<Station>]) -> Result<(), DaemonError> {
+pub fn admit(settings: &Settings, stations: &[Arc<Station>]) -> Result<Plan, DaemonError> {
     let plan = make(settings, stations, "").map_err(DaemonError::model)?;
     for remark in &plan.remarks {
-        let words = format!("{}; {}", remark.text, remark.remedy);
-        match remark.gravity {
-            Gravity::ModelRefused => return Err(DaemonError::Model(words)),
-            Gravity::Refusal => return Err(DaemonError::Capacity(words)),
-            Gravity::Warning => telemetry::capacity(&remark.text, &remark.remedy),
-        }
+        refuse(remark)?;
+        telemetry::capacity(&remark.text, &remark.remedy);
     }
-    Ok(())
+    Ok(plan)
 }
 
 /// The stations' costs; a question that has none is remarked on by whoever prepares it.
@@ -161,12 +231,12 @@ fn with_one_crop(card: &ModelCard, station: &Station, speed: &Speed) -> Option<S
 }
 
 /// Positions that the cache may come to hold: what the configuration allows, or else what the
-/// longest question needs, with the quarter that the cache grows by in advance.
+/// longest question needs, in the steps that the cache grows by.
 fn context(card: &ModelCard, allowed: Option<usize>, costs: &[StationCost]) -> usize {
     let made_for = card.config.decoder.max_positions;
     let needed = match cost::longest_positions(costs) {
         0 => card.config.rope.original_positions,
-        needed => (needed + needed / 4).next_multiple_of(256),
+        needed => needed.next_multiple_of(256),
     };
     allowed.unwrap_or(needed).min(made_for)
 }
@@ -189,12 +259,26 @@ fn judge_budget(budget_bytes: Option<u64>, machine: &Machine) -> Option<Remark> 
     })
 }
 
+/// `smaller`: what it would take with a compact cache, if that can be had.
 fn judge_footprint(
     footprint: &Footprint,
+    smaller: Option<Footprint>,
     context: usize,
     budget_bytes: Option<u64>,
 ) -> Option<Remark> {
     let (total, budget) = (footprint.total_bytes(), budget_bytes?);
+    let compact = match smaller.map(|smaller| smaller.total_bytes()) {
+        Some(bytes) if bytes <= budget => {
+            format!(
+                "write  cache = \"compact\" in [model], with which it needs {}; or ",
+                mib(bytes)
+            )
+        }
+        Some(bytes) if bytes < total => {
+            format!("write  cache = \"compact\" in [model] (it then needs {}), and ", mib(bytes))
+        }
+        _ => String::new(),
+    };
     (total > budget).then(|| Remark {
         gravity: Gravity::ModelRefused,
         text: format!(
@@ -203,8 +287,39 @@ fn judge_footprint(
             footprint.in_words(),
             mib(budget)
         ),
-        remedy: "take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
-                 `max_context` in [model], or a machine with more memory"
-            .to_owned(),
+        remedy: format!(
+            "{compact}take a smaller quantisation of it, `precision` = \"bf16\", a smaller \
+             `max_context` in [model], or a machine with more memory"
+        ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(kv_cache_mib: u64) -> Footprint {
+        Footprint {
+            weights_bytes: 2500 << 20,
+            kv_cache_bytes: kv_cache_mib << 20,
+            ..Footprint::default()
+        }
+    }
+
+    #[test]
+    fn a_compact_cache_is_offered_where_it_helps() {
+        let remedy = |smaller, budget_mib: u64| {
+            judge_footprint(&footprint(1536), smaller, 4096, Some(budget_mib << 20))
+                .map(|remark| remark.remedy)
+        };
+        assert_eq!(remedy(Some(footprint(648)), 4096), None);
+        let helps = remedy(Some(footprint(648)), 3200).expect("refused");
+        assert!(helps.starts_with("write  cache = \"compact\" in [model], with which"), "{helps}");
+        assert!(helps.contains("3148 MiB"), "{helps}");
+        let part = remedy(Some(footprint(648)), 2600).expect("refused");
+        assert!(part.contains("(it then needs 3148 MiB), and take"), "{part}");
+        for none in [None, Some(footprint(1536))] {
+            assert!(!remedy(none, 3200).expect("refused").contains("compact"));
+        }
+    }
 }

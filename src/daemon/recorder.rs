@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::DaemonError;
+use super::{DaemonError, Stop};
 use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
-use crate::inspector::EvidenceKeeper;
+use crate::inspector::{Clerk, EvidenceKeeper};
 use crate::publish::{PublisherHandle, message};
 use crate::store::Store;
 use crate::telemetry;
@@ -41,8 +41,9 @@ impl Recorder {
         }
     }
 
-    /// Commits one record with its message. `false`: it could not be written, and the daemon must stop.
-    pub fn record(&self, inspection: &Inspection) -> bool {
+    /// Commits one record with its message. Ends the run if it cannot be written, or if `clerk`
+    /// cannot say any more what decides.
+    pub fn record(&self, inspection: &Inspection, clerk: &Clerk, stop: &Stop) {
         let messages: Vec<_> = self.publisher.iter().map(|_| message::result(inspection)).collect();
         match self.store.commit(inspection, &messages) {
             Ok(sequence) => {
@@ -52,15 +53,21 @@ impl Recorder {
                 }
                 fault::point(fault::RECORD_TOLD);
                 self.tell(inspection, sequence);
-                true
             }
             Err(error) => {
                 telemetry::record_failed(&error.to_string());
-                let mut failure = self.failure.lock().unwrap_or_else(|lock| lock.into_inner());
-                failure.get_or_insert(error.into());
-                false
+                self.fail(error.into());
+                stop.set("the record cannot be written");
             }
         }
+        if let Some(why) = clerk.failure() {
+            self.fail(DaemonError::Model(why));
+            stop.set("the model cannot be named in a record");
+        }
+    }
+
+    fn fail(&self, error: DaemonError) {
+        self.failure.lock().unwrap_or_else(|lock| lock.into_inner()).get_or_insert(error);
     }
 
     /// Records committed by this run.
@@ -68,7 +75,7 @@ impl Recorder {
         self.records.load(Ordering::SeqCst)
     }
 
-    /// The first record that could not be written, once.
+    /// The first reason for which the run had to end, once.
     pub fn failure(&self) -> Option<DaemonError> {
         self.failure.lock().unwrap_or_else(|lock| lock.into_inner()).take()
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{EvidenceKeeper, Look, Part, conclude, cut_all, keep_all, millis};
+use super::{Decider, EvidenceKeeper, Look, Part, conclude, cut_all, keep_all, millis};
 use crate::clock::{Clock, Stamp};
 use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Times};
 use crate::station::{Question, Station};
@@ -15,23 +15,23 @@ pub struct Clerk {
     clock: Arc<dyn Clock>,
     device: String,
     boot_id: String,
-    model_digest: String,
+    decider: Decider,
     program_digest: String,
 }
 
 impl Clerk {
-    /// A clerk for the device of this name, with the digests of what decides.
+    /// A clerk for the device of this name; the model that decides, and the program's digest.
     pub fn new(
         clock: Arc<dyn Clock>,
         device: &str,
-        model_digest: &str,
+        decider: impl Into<Decider>,
         program_digest: &str,
     ) -> Clerk {
         Clerk {
             boot_id: clock.boot_id(),
             clock,
             device: device.to_owned(),
-            model_digest: model_digest.to_owned(),
+            decider: decider.into(),
             program_digest: program_digest.to_owned(),
         }
     }
@@ -51,10 +51,24 @@ impl Clerk {
             let crops = cut_all(&part.station, frame, &mut look.problems);
             keep_all(&crops, keeper, &mut look);
         }
+        self.prove(&mut look);
         let decided = self.now();
         look.timings.latency_ms = millis(decided.since(&part.triggered));
         let verdict = conclude(&part.station, &look);
         self.record(part, look, verdict, decided)
+    }
+
+    /// Waits for the model's digest, which every record names. Without it nobody could say what
+    /// answered, so what was answered does not count.
+    pub(super) fn prove(&self, look: &mut Look) {
+        if let Err(why) = self.decider.model() {
+            look.withdraw(Reason::new("model_unproven", why.to_string()));
+        }
+    }
+
+    /// Why no record can name the model any more, if that is so: the run must end.
+    pub fn failure(&self) -> Option<String> {
+        self.decider.failure().map(|why| why.to_string())
     }
 
     pub(super) fn record(
@@ -88,11 +102,12 @@ impl Clerk {
             verdict,
             timings: look.timings,
             digests: Digests {
-                model: self.model_digest.clone(),
+                model: self.decider.model_or_unknown(),
                 config: station.config_digest.clone(),
                 program: self.program_digest.clone(),
                 adapters: adapters(station),
             },
+            computed_on: self.decider.computed_on.clone(),
             is_simulated: station.is_simulated,
         }
     }

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod clerk;
+mod decider;
 mod engine_model;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub use clerk::Clerk;
+pub use decider::Decider;
 pub use engine_model::{EngineModel, PrepareError};
 
 use crate::clock::Stamp;
@@ -99,6 +101,11 @@ impl<M: Model> Inspector<M> {
         Inspector { model, clerk }
     }
 
+    /// Who writes the records.
+    pub fn clerk(&self) -> &Clerk {
+        &self.clerk
+    }
+
     /// Looks at one part. Never fails: what goes wrong is the verdict's reason.
     pub fn inspect(&mut self, part: &Part, keeper: &dyn EvidenceKeeper) -> Inspection {
         let (Some(frame), None) = (&part.frame, &part.missed) else {
@@ -108,6 +115,7 @@ impl<M: Model> Inspector<M> {
         let mut look = Look::default();
         look.timings.queued_ms = millis(taken.since(&part.triggered));
         self.look(part, frame, &taken, keeper, &mut look);
+        self.clerk.prove(&mut look);
         let decided = self.clerk.now();
         let latency = decided.since(&part.triggered);
         look.timings.latency_ms = millis(latency);
@@ -176,6 +184,13 @@ struct Look {
 }
 
 impl Look {
+    /// Takes back all that was answered, for this reason.
+    fn withdraw(&mut self, reason: Reason) {
+        self.findings.clear();
+        self.asked.clear();
+        self.problems.push(reason);
+    }
+
     fn take_reply(&mut self, question: &Question, reply: Reply) {
         let mut error = None;
         match &reply.answer {

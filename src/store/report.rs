@@ -211,6 +211,11 @@ fn write_rest(
     for (question, digest) in &look.digests.adapters {
         field("Adapter", &format!("{digest} for {question}"), out)?;
     }
+    if let Some(on) = &look.computed_on {
+        let fallback = on.fallback.as_ref().map(|why| format!(" (no GPU: {why})"));
+        let text = format!("{}, {}{}", on.processor, on.precision, fallback.unwrap_or_default());
+        field("Computed", &text, out)?;
+    }
     field("Config", &look.digests.config, out)?;
     field("Program", &look.digests.program, out)
 }

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use candle_core::DType;
 
+use super::cache_form::CacheForm;
 use super::config::ModelConfig;
 use super::engine::{EngineOptions, read_config};
 use super::error::LoadError;
@@ -101,12 +102,9 @@ impl ModelCard {
     }
 
     /// What keys and values are kept in with these options, as
-    /// [`Engine::cache_dtype`](super::Engine::cache_dtype) says of the loaded model.
-    pub fn cache_dtype(&self, options: &EngineOptions) -> DType {
-        let quantised = self.in_place_bytes > 0 || options.quantise.is_some();
-        let usual =
-            if quantised && options.dtype == DType::F32 { DType::F16 } else { options.dtype };
-        options.cache_dtype.unwrap_or(usual)
+    /// [`Engine::cache_form`](super::Engine::cache_form) says of the loaded model.
+    pub fn cache_form(&self, options: &EngineOptions) -> CacheForm {
+        options.cache.form(options.dtype, self.in_place_bytes > 0 || options.quantise.is_some())
     }
 
     /// What tells this installation from another without reading it through: each file's name,

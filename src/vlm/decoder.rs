@@ -2,15 +2,14 @@
 //! rows wanted.
 //!
 //! It takes embeddings, not ids, because a picture's tokens have no ids. Weights are `&self`, state
-//! is the `KvCache` that is passed in. Attention is plain products and softmax, which on CPUs beats
-//! candle's fused attention at prefill sizes. Source: modeling_phi3_v.py (`Phi3Attention`,
+//! is the `KvCache` that is passed in. Source: modeling_phi3_v.py (`Phi3Attention`,
 //! `Phi3MLP`, `Phi3RMSNorm`, eager attention).
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::ops::{rms_norm, rms_norm_slow, softmax_last_dim};
+use candle_nn::ops::{rms_norm, rms_norm_slow};
 
 use super::activation::gated_silu;
-use super::attend::attend_one;
+use super::attend::{self, Sight, attend, plain};
 use super::config::{DecoderConfig, ModelConfig};
 use super::error::{EngineError, LoadError};
 use super::kv_cache::KvCache;
@@ -65,8 +64,11 @@ struct Pass<'a> {
     tables: RopeTables,
     /// First cached position that any row of this pass may see.
     first_key: usize,
-    /// (rows, keys): 0 where a row may look, minus infinity elsewhere. `None` for a single row,
-    /// which sees every key.
+    /// What each row may see of the positions from `first_key` on.
+    sight: Sight,
+    /// Whether the attention is [`attend`]'s; if not, it is [`plain`]'s.
+    is_fused: bool,
+    /// The same as `sight` for [`plain`]: (rows, keys).
     mask: Option<Tensor>,
     /// What stands beside the layers, if anything does.
     adapter: Option<&'a Adapter>,
@@ -177,7 +179,7 @@ impl Decoder {
         }
         let rows = embeddings.dim(0)?;
         cache.reserve(rows)?;
-        let pass = Pass { adapter, ..self.pass(cache.len(), rows, regime)? };
+        let pass = Pass { adapter, ..self.pass(cache, rows, regime)? };
         let mut x = embeddings.clone(); // (rows, hidden)
         for (number, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, cache, number)?; // (rows, hidden)
@@ -221,18 +223,18 @@ impl Decoder {
         self.head.weight_bytes()
     }
 
-    fn pass(&self, held: usize, rows: usize, regime: Regime) -> Result<Pass<'static>> {
-        let (dtype, device) = (self.dtype, &self.device);
+    fn pass(&self, cache: &KvCache, rows: usize, regime: Regime) -> Result<Pass<'static>> {
+        let (dtype, device, held) = (self.dtype, &self.device, cache.len());
         let tables = self.rope.tables(regime, held, rows, dtype, device)?;
-        let first_key = self.config.sliding_window.map_or(0, |window| held.saturating_sub(window));
-        let mask = if rows > 1 {
-            let keys = held + rows - first_key;
-            let numbers = visible(held, rows, first_key, self.config.sliding_window);
-            Some(Tensor::from_vec(numbers, (rows, keys), device)?.to_dtype(dtype)?) // (rows, keys)
-        } else {
-            None
+        let window = self.config.sliding_window;
+        let first_key = window.map_or(0, |window| held.saturating_sub(window));
+        let sight = Sight { first_row: held - first_key, window };
+        let is_fused = attend::serves(dtype, device, cache.form());
+        let mask = match is_fused {
+            true => None,
+            false => plain::mask(sight, rows, dtype, device)?, // (rows, keys)
         };
-        Ok(Pass { tables, first_key, mask, adapter: None })
+        Ok(Pass { tables, first_key, sight, is_fused, mask, adapter: None })
     }
 }
 
@@ -245,20 +247,6 @@ impl Pass<'_> {
             None => Ok(y),
         }
     }
-}
-
-/// The mask for rows at positions `held ..` over keys at positions `first_key ..`: a row sees
-/// itself and what came before it, back to `window` positions (i - j <= window, as transformers'
-/// eager mask has it).
-fn visible(held: usize, rows: usize, first_key: usize, window: Option<usize>) -> Vec<f32> {
-    let keys = held + rows - first_key;
-    let mut mask = vec![f32::NEG_INFINITY; rows * keys];
-    for (row, line) in mask.chunks_exact_mut(keys).enumerate() {
-        let position = held + row;
-        let oldest = window.map_or(0, |window| position.saturating_sub(window)).max(first_key);
-        line[oldest - first_key..=position - first_key].fill(0.0);
-    }
-    mask
 }
 
 impl RmsNorm {
@@ -320,7 +308,9 @@ impl Layer {
         let x = (x + self.attention.forward(&self.input_norm.forward(x)?, pass, cache, number)?)?; // (rows, hidden)
         let inner = self.inner_norm.forward(&x)?; // (rows, hidden)
         let both = pass.apply(&self.gate_up, number, Target::GateUp, &inner)?; // (rows, 2 intermediate)
+        drop(inner); // what follows are the largest results of a pass
         let gated = gated_silu(&both)?; // (rows, intermediate)
+        drop(both);
         x + pass.apply(&self.down, number, Target::Down, &gated)?
     }
 }
@@ -344,51 +334,13 @@ impl Attention {
         let q = pass.tables.rotate(&part(0, heads)?)?; // (heads, rows, head_dim)
         let k = pass.tables.rotate(&part(heads, kv_heads)?)?; // (kv_heads, rows, head_dim)
         let v = part(heads + kv_heads, kv_heads)?.contiguous()?; // (kv_heads, rows, head_dim)
-        let (keys, values) = cache.write(number, &k, &v, pass.first_key)?; // (kv_heads, keys, head_dim)
+        let (keys, values) = cache.write(number, &k, &v, pass.first_key)?; // (kv_heads, keys, length of a stored row)
 
-        // The query heads of one key head lie side by side, so they are more rows of the same
-        // product: nothing is repeated.
-        let group = heads / kv_heads;
-        let q = (q * (head_dim as f64).powf(-0.5))?.reshape((kv_heads, group * rows, head_dim))?;
-        let halves = keys.dtype() == DType::F16 && q.dtype() == DType::F32;
-        let mixed = if rows == 1 && halves && keys.device().is_cpu() {
-            attend_one(&q, &keys, &values)? // (kv_heads, group, head_dim)
-        } else {
-            let (keys, values) = (keys.to_dtype(q.dtype())?, values.to_dtype(q.dtype())?);
-            let scores = q.matmul(&keys.t()?)?; // (kv_heads, group rows, keys)
-            let weights = masked_softmax(&scores, pass.mask.as_ref(), rows)?; // (kv_heads, group rows, keys)
-            weights.matmul(&values)? // (kv_heads, group rows, head_dim)
-        };
-        let mixed = mixed.reshape((heads, rows, head_dim))?.transpose(0, 1)?; // (rows, heads, head_dim)
-        let mixed = mixed.reshape((rows, heads * head_dim))?; // (rows, heads head_dim)
+        let q = (q * (head_dim as f64).powf(-0.5))?; // (heads, rows, head_dim)
+        let mixed = match pass.is_fused {
+            true => attend(&q, &keys, &values, pass.sight)?,
+            false => plain::attend(&q, &keys, &values, pass.mask.as_ref())?,
+        }; // (rows, heads head_dim)
         pass.apply(&self.out, number, Target::Out, &mixed)
-    }
-}
-
-/// Softmax over the keys a row may see, in f32. `scores`: (kv_heads, group * rows, keys). Returns
-/// the same shape.
-fn masked_softmax(scores: &Tensor, mask: Option<&Tensor>, rows: usize) -> Result<Tensor> {
-    let dtype = scores.dtype();
-    let Some(mask) = mask else {
-        return softmax_last_dim(&scores.to_dtype(DType::F32)?)?.to_dtype(dtype);
-    };
-    let (kv_heads, grouped, keys) = scores.dims3()?;
-    let split = scores.reshape((kv_heads, grouped / rows, rows, keys))?; // (kv_heads, group, rows, keys)
-    let masked = split.broadcast_add(mask)?.to_dtype(DType::F32)?; // (kv_heads, group, rows, keys)
-    softmax_last_dim(&masked)?.to_dtype(dtype)?.reshape((kv_heads, grouped, keys))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_sees_itself_and_its_past() {
-        let seen = |held, rows, first, window| -> Vec<u8> {
-            visible(held, rows, first, window).iter().map(|v| u8::from(*v == 0.0)).collect()
-        };
-        assert_eq!(seen(0, 2, 0, None), [1, 0, 1, 1]);
-        assert_eq!(seen(2, 2, 0, None), [1, 1, 1, 0, 1, 1, 1, 1]);
-        assert_eq!(seen(3, 2, 2, Some(1)), [1, 1, 0, 0, 1, 1]); // keys 2, 3, 4; row 3 sees 2 and 3, row 4 sees 3 and 4
     }
 }

@@ -188,13 +188,17 @@ impl Precision {
     }
 }
 
-/// A device and type in words for people: "cpu, f32", "cuda:0 (NVIDIA H100), bf16".
-pub fn describe(device: &Device, dtype: DType) -> String {
-    let place = match device {
+/// A device in words for people: "cpu", "cuda:0 (NVIDIA H100)".
+pub fn name(device: &Device) -> String {
+    match device {
         Device::Cpu => "cpu".to_string(),
         other => driver::name(other),
-    };
-    format!("{place}, {}", dtype.as_str())
+    }
+}
+
+/// A device and type in words for people: "cpu, f32", "cuda:0 (NVIDIA H100), bf16".
+pub fn describe(device: &Device, dtype: DType) -> String {
+    format!("{}, {}", name(device), dtype.as_str())
 }
 
 /// Free and total bytes of a GPU's memory; `None` for the CPU.

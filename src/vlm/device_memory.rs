@@ -35,8 +35,9 @@ impl Needs {
     ) -> Needs {
         let EngineOptions { dtype, max_context, prefill_chunk: chunk, .. } = *options;
         let positions = max_context.unwrap_or(ORDINARY_POSITIONS).min(decoder.max_positions);
-        let width = dtype.size_in_bytes() as u64;
-        let row = 2 * decoder.layers as u64 * (decoder.kv_heads * decoder.head_dim) as u64 * width;
+        // On a GPU the weights' form does not change the cache's.
+        let head_bytes = options.cache.form(dtype, false).head_bytes(decoder.head_dim);
+        let row = (decoder.layers * decoder.kv_heads * head_bytes) as u64;
         let rows = chunk.min(positions) as u64;
         let scores = rows.saturating_mul(positions as u64) * decoder.heads as u64 * 4;
         Needs {

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
+use super::cache_form::{CacheForm, CacheWish};
 use super::calibrate::Observer;
 use super::config::{self, LongContext, ModelConfig};
 use super::decoder::Decoder;
@@ -16,6 +18,7 @@ use super::encoded::Encoded;
 use super::error::{EngineError, LoadError};
 use super::gguf::names::{self, Named};
 use super::linear::Loader;
+use super::pending_digest::{DigestError, PendingDigest};
 use super::picture::Picture;
 use super::pixels::{self, TILE, Views};
 use super::projector::Projector;
@@ -33,9 +36,8 @@ pub struct EngineOptions {
     /// What it computes in: F32 (default), BF16 or F16. Half precision saves memory and costs
     /// accuracy, and on CPUs speed.
     pub dtype: DType,
-    /// What keys and values are kept in; `None` (default): in `dtype`, but in F16 where the weights
-    /// are quantised, as a full cache in F32 is larger than such weights.
-    pub cache_dtype: Option<DType>,
+    /// What keys and values are kept in. Default [`CacheWish::Auto`].
+    pub cache: CacheWish,
     /// Quantise the weights in memory while they are loaded; `None` (default): take them as they
     /// are stored. For comparing formats: a file made by `model quantize` starts faster.
     pub quantise: Option<Mix>,
@@ -59,7 +61,7 @@ impl Default for EngineOptions {
         EngineOptions {
             device: Device::Cpu,
             dtype: DType::F32,
-            cache_dtype: None,
+            cache: CacheWish::Auto,
             quantise: None,
             long_context: LongContext::default(),
             max_context: None,
@@ -67,6 +69,29 @@ impl Default for EngineOptions {
             picture_cache_bytes: 64 << 20,
             adapters_max_bytes: 256 << 20,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Whether an engine can be loaded with them, whatever the model.
+    ///
+    /// # Errors
+    /// [`LoadError::Option`], which names the option.
+    pub fn check(&self) -> Result<(), LoadError> {
+        let refuse = |option, problem: String| Err(LoadError::Option { option, problem });
+        if !matches!(self.dtype, DType::F32 | DType::BF16 | DType::F16) {
+            return refuse("dtype", format!("{:?} is none of F32, BF16 and F16", self.dtype));
+        }
+        if let Some(problem) = self.cache.problem(self.dtype, &self.device) {
+            return refuse("cache", problem);
+        }
+        if self.prefill_chunk == 0 {
+            return refuse("prefill_chunk", "must be at least 1 row".to_string());
+        }
+        if self.max_context == Some(0) {
+            return refuse("max_context", "must be at least 1 position".to_string());
+        }
+        Ok(())
     }
 }
 
@@ -78,8 +103,20 @@ pub struct Engine {
     tower: Tower,
     projector: Projector,
     decoder: Decoder,
-    digest: Digest,
+    digest: PendingDigest,
+    id: EngineId,
     context_len: usize,
+}
+
+/// Which loaded model something belongs to: each load of a process has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineId(u64);
+
+impl EngineId {
+    fn next() -> EngineId {
+        static LOADED: AtomicU64 = AtomicU64::new(0);
+        EngineId(LOADED.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// A picture's way through tower and projector.
@@ -108,7 +145,7 @@ impl Engine {
         options: &EngineOptions,
         observer: Option<&Observer>,
     ) -> Result<Engine, LoadError> {
-        check_options(options)?;
+        options.check()?;
         let mut folder = ModelFolder::open(dir)?;
         let config = read_config(&mut folder)?;
         let tokenizer_json = folder.bytes("tokenizer.json")?;
@@ -118,17 +155,13 @@ impl Engine {
             ChatTokenizer::load(&tokenizer_path, &tokenizer_json, &config.eos_ids, vocab)?;
         let weights_bytes = folder.device_bytes(options.dtype);
         check_memory(&options.device, &Needs::of(&config.decoder, weights_bytes, options))?;
-        // The digest reads every byte of the weights, and so does loading them: side by side they
-        // share the reading.
-        let (digest, parts) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| folder.digest());
-            let mut loader = Loader::new(&folder, options.dtype, &options.device);
-            loader.formats = formats(&config, options.quantise);
-            loader.observer = observer;
-            let parts = load_parts(&loader, &config);
-            (digest.join().expect("hashing bytes that are mapped does not panic"), parts)
-        });
-        let (tower, projector, decoder) = parts?;
+        // The digest reads every byte of the weights, and so do loading and the first answer: side
+        // by side they share the reading.
+        let digest = folder.start_digest();
+        let mut loader = Loader::new(&folder, options.dtype, &options.device);
+        loader.formats = formats(&config, options.quantise);
+        loader.observer = observer;
+        let (tower, projector, decoder) = load_parts(&loader, &config)?;
         // A GPU copies in the order of one thread, and another one may compute.
         options.device.synchronize()?;
         let made_for = config.decoder.max_positions;
@@ -141,13 +174,28 @@ impl Engine {
             projector,
             decoder,
             digest,
+            id: EngineId::next(),
             context_len,
         })
     }
 
-    /// The digest of the model folder: every file that was read, by name and content.
-    pub fn digest(&self) -> Digest {
-        self.digest
+    /// The digest of the model folder: every file that was read, by name and content. Waits until it
+    /// is known; a model of some gigabytes takes seconds from its loading on.
+    ///
+    /// # Errors
+    /// [`DigestError`] if a file could not be read to its end, or changed while it was read.
+    pub fn digest(&self) -> Result<Digest, DigestError> {
+        self.digest.wait()
+    }
+
+    /// The same, for those who need it later.
+    pub fn pending_digest(&self) -> &PendingDigest {
+        &self.digest
+    }
+
+    /// Which loaded model this is, for sessions and adapters: needs no digest.
+    pub fn id(&self) -> EngineId {
+        self.id
     }
 
     /// The model's numbers.
@@ -176,10 +224,8 @@ impl Engine {
     }
 
     /// What a session keeps keys and values in.
-    pub fn cache_dtype(&self) -> DType {
-        let quantised = self.decoder.is_quantised() && self.options.dtype == DType::F32;
-        let usual = if quantised { DType::F16 } else { self.options.dtype };
-        self.options.cache_dtype.unwrap_or(usual)
+    pub fn cache_form(&self) -> CacheForm {
+        self.options.cache.form(self.options.dtype, self.decoder.is_quantised())
     }
 
     /// The tokenizer.
@@ -305,21 +351,4 @@ pub(crate) fn read_config(folder: &mut ModelFolder) -> Result<ModelConfig, LoadE
         }
     }
     Ok(config)
-}
-
-fn check_options(options: &EngineOptions) -> Result<(), LoadError> {
-    let refuse = |option, problem: String| Err(LoadError::Option { option, problem });
-    if !matches!(options.dtype, DType::F32 | DType::BF16 | DType::F16) {
-        return refuse("dtype", format!("{:?} is none of F32, BF16 and F16", options.dtype));
-    }
-    if !matches!(options.cache_dtype, None | Some(DType::F32 | DType::BF16 | DType::F16)) {
-        return refuse("cache_dtype", "is none of F32, BF16 and F16".to_string());
-    }
-    if options.prefill_chunk == 0 {
-        return refuse("prefill_chunk", "must be at least 1 row".to_string());
-    }
-    if options.max_context == Some(0) {
-        return refuse("max_context", "must be at least 1 position".to_string());
-    }
-    Ok(())
 }

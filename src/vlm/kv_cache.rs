@@ -5,8 +5,9 @@
 //! are written in place into buffers that grow in steps; a step of decoding copies one row, not the
 //! cache. There is no `Clone`: two caches over one buffer would overwrite each other.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
+use super::cache_form::CacheForm;
 use super::config::DecoderConfig;
 use super::error::EngineError;
 
@@ -21,11 +22,12 @@ pub struct KvCache {
     max_len: usize,
     kv_heads: usize,
     head_dim: usize,
-    dtype: DType,
+    form: CacheForm,
     device: Device,
 }
 
-/// One layer's buffers, each (kv_heads, capacity, head_dim); `None` before the first position.
+/// One layer's buffers, each (kv_heads, capacity, length of a stored row); `None` before the first
+/// position.
 #[derive(Default)]
 struct LayerCache {
     buffers: Option<(Tensor, Tensor)>,
@@ -33,7 +35,12 @@ struct LayerCache {
 
 impl KvCache {
     /// An empty cache for at most `max_len` positions.
-    pub fn new(config: &DecoderConfig, max_len: usize, dtype: DType, device: &Device) -> KvCache {
+    pub fn new(
+        config: &DecoderConfig,
+        max_len: usize,
+        form: CacheForm,
+        device: &Device,
+    ) -> KvCache {
         KvCache {
             layers: (0..config.layers).map(|_| LayerCache::default()).collect(),
             len: 0,
@@ -41,7 +48,7 @@ impl KvCache {
             max_len,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            dtype,
+            form,
             device: device.clone(),
         }
     }
@@ -63,11 +70,12 @@ impl KvCache {
 
     /// Memory taken by the buffers.
     pub fn bytes(&self) -> usize {
-        2 * self.layers.len()
-            * self.kv_heads
-            * self.capacity
-            * self.head_dim
-            * self.dtype.size_in_bytes()
+        self.layers.len() * self.kv_heads * self.capacity * self.form.head_bytes(self.head_dim)
+    }
+
+    /// What keys and values are kept in.
+    pub fn form(&self) -> CacheForm {
+        self.form
     }
 
     /// Forgets the positions from `len` on. More than are held: nothing happens.
@@ -87,8 +95,9 @@ impl KvCache {
         if needed <= self.capacity {
             return Ok(());
         }
-        // A quarter more than needed keeps the number of moves small without doubling the memory.
-        let capacity = (needed + self.capacity / 4).next_multiple_of(STEP).min(self.max_len);
+        // No more than needed: a prompt says its length before it begins, and an answer of 256 tokens
+        // takes far longer than a move.
+        let capacity = needed.next_multiple_of(STEP).min(self.max_len);
         for layer in 0..self.layers.len() {
             self.grow(layer, capacity)?;
         }
@@ -99,12 +108,16 @@ impl KvCache {
     /// Moves one layer into larger buffers. Layers differ in size until all have grown; `capacity`
     /// is the smallest.
     fn grow(&mut self, layer: usize, capacity: usize) -> Result<()> {
-        let shape = (self.kv_heads, capacity, self.head_dim);
-        let zeros = || Tensor::zeros(shape, self.dtype, &self.device);
-        let (keys, values) = (zeros()?, zeros()?); // (kv_heads, capacity, head_dim)
-        if let Some((old_keys, old_values)) =
-            self.layers[layer].buffers.as_ref().filter(|_| self.len > 0)
-        {
+        let (dtype, lengths) = self.form.buffer(self.head_dim);
+        let room = |length| {
+            let shape = (self.kv_heads, capacity, length);
+            Tensor::zeros(shape, dtype, &self.device) // (kv_heads, capacity, length)
+        };
+        if self.len == 0 {
+            self.layers[layer].buffers = None; // nothing to move: freed before the new ones come
+        }
+        let (keys, values) = (room(lengths[0])?, room(lengths[1])?);
+        if let Some((old_keys, old_values)) = &self.layers[layer].buffers {
             keys.slice_set(&old_keys.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
             values.slice_set(&old_values.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
         }
@@ -116,10 +129,10 @@ impl KvCache {
     /// The rows count only after [`KvCache::advance`], so a pass that fails half-way leaves the
     /// cache as it was.
     ///
-    /// `keys`, `values`: (kv_heads, rows, head_dim), contiguous, of any type; the cache's own type is
+    /// `keys`, `values`: (kv_heads, rows, head_dim), contiguous, of any type; the cache's own form is
     /// what is kept and returned, so a row is the same whether it was computed in this pass or
-    /// before. Returns two views (kv_heads, len +
-    /// rows - first, head_dim). [`KvCache::reserve`] must have made the room (asserted).
+    /// before. Returns two views (kv_heads, len + rows - first, length of a stored row).
+    /// [`KvCache::reserve`] must have made the room (asserted).
     pub(crate) fn write(
         &self,
         layer: usize,
@@ -133,10 +146,11 @@ impl KvCache {
         let Some((all_keys, all_values)) = &self.layers[layer].buffers else {
             unreachable!("reserve() has filled the buffers")
         };
-        all_keys.slice_set(&keys.to_dtype(self.dtype)?, 1, self.len)?;
-        all_values.slice_set(&values.to_dtype(self.dtype)?, 1, self.len)?;
+        let (keys, values) = self.form.store(keys, values)?;
+        all_keys.slice_set(&keys, 1, self.len)?;
+        all_values.slice_set(&values, 1, self.len)?;
         let view = |all: &Tensor| all.narrow(1, first, total - first);
-        Ok((view(all_keys)?, view(all_values)?)) // (kv_heads, total - first, head_dim)
+        Ok((view(all_keys)?, view(all_values)?)) // (kv_heads, total - first, length)
     }
 
     /// Counts the rows that every layer has written.
@@ -148,9 +162,15 @@ impl KvCache {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+
     use super::*;
 
     fn empty(max_len: usize) -> KvCache {
+        cache_of(max_len, CacheForm::Numbers(DType::F32))
+    }
+
+    fn cache_of(max_len: usize, form: CacheForm) -> KvCache {
         let config = DecoderConfig {
             hidden: 4,
             layers: 2,
@@ -164,7 +184,7 @@ mod tests {
             tied: false,
             max_positions: max_len,
         };
-        KvCache::new(&config, max_len, DType::F32, &Device::Cpu)
+        KvCache::new(&config, max_len, form, &Device::Cpu)
     }
 
     /// `rows` rows that all hold `value`: (2, rows, 2).
@@ -208,6 +228,35 @@ mod tests {
         assert_eq!(append(&mut cache, 1, 9.0), [1.0, 9.0]);
         cache.truncate(50);
         assert_eq!(cache.len(), 2);
+    }
+
+    /// Rows that were written in parts, before and after growth, are the bytes of rows written at
+    /// once.
+    #[test]
+    fn a_compact_cache_keeps_its_bytes() {
+        let wave = |i: usize| (i as f32 * 0.37).sin();
+        let numbers =
+            Tensor::from_vec((0..2 * 600 * 2).map(wave).collect(), (2, 600, 2), &Device::Cpu);
+        let numbers = numbers.unwrap();
+        let bytes = |parts: &[usize]| {
+            let mut cache = cache_of(1000, CacheForm::Compact);
+            let mut seen = Vec::new();
+            for rows in parts {
+                cache.reserve(*rows).unwrap();
+                let part = numbers.narrow(1, cache.len(), *rows).unwrap().contiguous().unwrap();
+                for layer in 0..2 {
+                    let (keys, values) = cache.write(layer, &part, &part, 0).unwrap();
+                    assert_eq!((keys.dtype(), keys.dim(2).unwrap()), (DType::U8, 34));
+                    seen = [keys, values]
+                        .map(|t| t.flatten_all().unwrap().to_vec1::<u8>().unwrap())
+                        .concat();
+                }
+                cache.advance(*rows);
+            }
+            assert_eq!(cache.bytes(), 2 * 2 * cache.capacity * (34 + 20));
+            seen
+        };
+        assert_eq!(bytes(&[600]), bytes(&[3, 1, 500, 96]));
     }
 
     #[test]

@@ -101,6 +101,15 @@ impl Linear {
         }
     }
 
+    /// Lets a weight that is used where the file is mapped leave memory until the next product.
+    pub fn release(&self) {
+        match self {
+            Linear::Quantised { weight, .. } => weight.release(),
+            Linear::Observed { layer, .. } => layer.release(),
+            Linear::Dense { .. } | Linear::OnDevice { .. } => {}
+        }
+    }
+
     /// The same layer with its weight quantised in memory; a quantised layer is returned as it is.
     ///
     /// # Errors

@@ -8,7 +8,8 @@
 //! | [`config`], `json_fields` | the numbers of a model folder, checked once |
 //! | [`model_files`] | which files a model has, by name |
 //! | [`device`], `device_memory` | the CPU or a GPU: what was wished, what was found, whether the model fits |
-//! | [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`mapped`], [`weights`], `safetensors`, [`gguf`], [`linear`] | named tensors out of mapped files; the seam between full and quantised weights |
+//! | [`digest`], [`pending_digest`] | what names a model in a record, computed beside all else |
 //! | [`quantize`], [`calibrate`] | a published folder to one GGUF file; which inputs count most |
 //! | [`quant`] | products with quantised weights |
 //! | [`weight_bytes`] | how many bytes of weights a product reads |
@@ -16,7 +17,7 @@
 //! | [`picture`], [`resize`], [`pixels`] | RGB pixels to normalised tiles of (3, 336, 336) |
 //! | [`vision`] | a tile to 576 patch features |
 //! | [`projector`] | patch features to embeddings, with line ends and separator |
-//! | [`rope`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
+//! | [`rope`], [`cache_form`], [`kv_cache`], `attend`, [`decoder`] | embeddings to hidden states and logits |
 //! | [`lora`] | adapters beside the decoder's layers, one a question |
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
@@ -33,6 +34,7 @@ mod activation;
 pub mod answer;
 pub mod ask;
 mod attend;
+pub mod cache_form;
 pub mod calibrate;
 pub mod card;
 pub mod config;
@@ -49,7 +51,9 @@ mod json_fields;
 pub mod kv_cache;
 pub mod linear;
 pub mod lora;
+pub mod mapped;
 pub mod model_files;
+pub mod pending_digest;
 pub mod picture;
 mod picture_memory;
 pub mod pixels;
@@ -68,14 +72,16 @@ pub mod vision;
 pub mod weight_bytes;
 pub mod weights;
 
+pub use cache_form::{CacheForm, CacheWish};
 pub use card::ModelCard;
 pub use config::{LongContext, ModelConfig};
 pub use device::{DeviceWish, Placement, Precision};
 pub use digest::Digest;
 pub use encoded::Encoded;
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineId, EngineOptions};
 pub use error::{EngineError, LoadError};
 pub use lora::{Adapter, AdapterRef};
+pub use pending_digest::{DigestError, PendingDigest};
 pub use picture::Picture;
 pub use session::{PromptPass, Session};
 pub use tokenizer::{ChatTokenizer, Message, Role, chat_prompt, image_tag};

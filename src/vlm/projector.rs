@@ -61,7 +61,9 @@ impl Projector {
         let merged = Tensor::cat(&parts, 0)?; // (tokens, 4 width)
         assert_eq!(merged.dim(0)?, layout.tokens(), "the prompt has reserved this many places");
         let inner = self.first.forward(&merged)?.gelu_erf()?; // (tokens, hidden), the exact GELU
-        self.second.forward(&inner) // (tokens, hidden)
+        let embeddings = self.second.forward(&inner)?; // (tokens, hidden)
+        [&self.first, &self.second].into_iter().for_each(Linear::release); // as the tower's layers
+        Ok(embeddings)
     }
 
     /// Bytes of the weights, which each picture reads.

@@ -4,15 +4,14 @@
 //! sizes must not make us allocate.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use serde_json::Value;
 
 use super::error::LoadError;
 use super::json_fields::parse_object;
+use super::mapped::MappedFile;
 
 /// Largest header accepted, as in the safetensors format's own reader.
 const MAX_HEADER: usize = 100_000_000;
@@ -22,7 +21,7 @@ pub(crate) struct Shard {
     /// Its name in the folder.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
-    pub(crate) bytes: Arc<Mmap>,
+    pub(crate) bytes: Arc<MappedFile>,
     /// Where the tensors' bytes begin.
     pub(crate) data_start: usize,
     pub(crate) tensors: HashMap<String, TensorEntry>,
@@ -42,11 +41,7 @@ impl Shard {
     pub(crate) fn open(dir: &Path, name: &str) -> Result<Shard, LoadError> {
         let path = dir.join(name);
         let refuse = |source| LoadError::Read { path: path.clone(), source };
-        let file = File::open(&path).map_err(refuse)?;
-        // SAFETY: the mapping is read-only and lives as long as the file handle's pages. A file
-        // that another program shortens while we read is outside what a mapping can survive; a
-        // model folder is installed, not edited.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(refuse)?;
+        let bytes = MappedFile::open(&path).map_err(refuse)?;
         let (data_start, tensors) = read_header(&path, &bytes)?;
         let bytes = Arc::new(bytes);
         Ok(Shard { name: name.to_string(), path, bytes, data_start, tensors })

@@ -22,7 +22,7 @@ use candle_core::Tensor;
 use super::config::LongContext;
 use super::digest::Digest;
 use super::encoded::Encoded;
-use super::engine::Engine;
+use super::engine::{Engine, EngineId};
 use super::error::EngineError;
 use super::kv_cache::KvCache;
 use super::lora::Adapter;
@@ -36,7 +36,7 @@ pub struct Session {
     /// One entry for each position in the cache.
     held: Vec<Held>,
     pictures: PictureMemory,
-    model: Digest,
+    engine: EngineId,
     /// What stood beside the layers when every held position was computed.
     adapter: Option<Arc<Adapter>>,
 }
@@ -88,15 +88,10 @@ impl Session {
         let options = engine.options();
         let config = &engine.config().decoder;
         Session {
-            cache: KvCache::new(
-                config,
-                engine.context_len(),
-                engine.cache_dtype(),
-                &options.device,
-            ),
+            cache: KvCache::new(config, engine.context_len(), engine.cache_form(), &options.device),
             held: Vec::new(),
             pictures: PictureMemory::new(options.picture_cache_bytes),
-            model: engine.digest(),
+            engine: engine.id(),
             adapter: None,
         }
     }
@@ -109,7 +104,7 @@ impl Session {
     /// [`EngineError::Prompt`] if the adapter was loaded for another model; the session is then
     /// unchanged.
     pub fn adapt(&mut self, adapter: Option<&Arc<Adapter>>) -> Result<(), EngineError> {
-        if adapter.is_some_and(|adapter| adapter.model() != self.model) {
+        if adapter.is_some_and(|adapter| adapter.engine() != self.engine) {
             let problem = "the adapter was loaded for another model".to_string();
             return Err(EngineError::Prompt(problem));
         }
@@ -243,6 +238,7 @@ impl Session {
         regime: Regime,
         wanted: Rows,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.cache.reserve(slots.len())?; // at once, not in moves
         let mut rows = Vec::new();
         let mut from = 0;
         while from < slots.len() {
@@ -382,7 +378,7 @@ impl Session {
     }
 
     fn check_engine(&self, engine: &Engine) -> Result<(), EngineError> {
-        if engine.digest() != self.model {
+        if engine.id() != self.engine {
             return Err(EngineError::Prompt("this session was made for another model".to_string()));
         }
         Ok(())

@@ -20,6 +20,7 @@ use super::encoded::Encoded;
 use super::engine::{Engine, EngineOptions};
 use super::error::{EngineError, LoadError};
 use super::lora::Adapter;
+use super::pending_digest::DigestError;
 use super::picture::Picture;
 use super::pixels::{TILE, TILE_LEN};
 use super::session::Session;
@@ -99,6 +100,9 @@ pub enum TraceError {
     /// The model folder was refused.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The model's files cannot be hashed.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// The model refused the prompt or a picture.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -120,6 +124,23 @@ pub enum TraceError {
     },
 }
 
+impl TraceOptions {
+    /// What the engine is loaded with, and why not on a GPU, if that was hoped for.
+    ///
+    /// # Errors
+    /// A device that is not there.
+    pub fn engine_options(&self) -> Result<(EngineOptions, Option<String>), LoadError> {
+        let placement = device::find(self.device)?;
+        let options = EngineOptions {
+            long_context: self.long_context,
+            dtype: self.precision.dtype(&placement.device),
+            device: placement.device,
+            ..EngineOptions::default()
+        };
+        Ok((options, placement.fallback))
+    }
+}
+
 /// A decoded picture file.
 struct Decoded {
     width: u32,
@@ -133,13 +154,7 @@ struct Decoded {
 /// [`TraceError`], naming the file or what the model refused.
 pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
     let start = Instant::now();
-    let placement = device::find(options.device)?;
-    let engine_options = EngineOptions {
-        long_context: options.long_context,
-        dtype: options.precision.dtype(&placement.device),
-        device: placement.device,
-        ..EngineOptions::default()
-    };
+    let (engine_options, fallback) = options.engine_options()?;
     let engine = Engine::load(&options.model, &engine_options)?;
     let load_adapter = |dir: &PathBuf| Adapter::load(dir, &engine).map(Arc::new);
     let adapter = options.adapter.as_ref().map(load_adapter).transpose()?;
@@ -180,10 +195,10 @@ pub fn trace(options: &TraceOptions) -> Result<TraceSummary, TraceError> {
         image_tokens: encoded.total_image_tokens(),
         text: engine.tokenizer().decode(&greedy)?,
         greedy,
-        model: engine.digest(),
+        model: engine.digest()?,
         adapter: adapter.map(|adapter| adapter.digest()),
         computed_on: device::describe(&engine.options().device, engine.options().dtype),
-        fallback: placement.fallback,
+        fallback,
         load,
         preprocess: pass.preprocess,
         tower: pass.tower,

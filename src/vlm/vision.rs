@@ -75,21 +75,23 @@ impl Tower {
     }
 
     /// `view`: (3, 336, 336), normalised. Returns (576, width), row-major over the 24 x 24 grid.
+    ///
+    /// A layer whose weights are mapped leaves memory once it is passed, so that tower and decoder
+    /// never stand in memory together. Its pages stay in the system's cache while there is room, and
+    /// are back at the next view in a hundredth of its time (benches/RESULTS.md).
     pub fn forward(&self, view: &Tensor) -> Result<Tensor> {
         let mut x = self.enter(view)?; // (577, width)
         for layer in &self.layers {
             x = layer.forward(&x)?; // (577, width)
+            layer.products().into_iter().for_each(Linear::release);
         }
         x.narrow(0, 1, PATCHES) // (576, width)
     }
 
     /// Bytes of the weights, which each view reads.
     pub fn weight_bytes(&self) -> WeightBytes {
-        let products = |layer: &Layer| {
-            let Layer { query, key, value, out, fc1, fc2, .. } = layer;
-            WeightBytes::of([query, key, value, out, fc1, fc2])
-        };
-        std::iter::once(self.patches.weight_bytes()).chain(self.layers.iter().map(products)).sum()
+        let layers = self.layers.iter().flat_map(Layer::products);
+        WeightBytes::of(std::iter::once(&self.patches).chain(layers))
     }
 
     /// The same without a tower in memory: each layer is loaded, passed and let go.
@@ -155,6 +157,10 @@ impl Layer {
             fc2: loader.biased(&name("mlp.fc2"), width, inner)?,
             heads: config.heads,
         })
+    }
+
+    fn products(&self) -> [&Linear; 6] {
+        [&self.query, &self.key, &self.value, &self.out, &self.fc1, &self.fc2]
     }
 
     /// `x`: (577, width). Returns the same shape.

@@ -6,20 +6,21 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
-use memmap2::{Mmap, UncheckedAdvice};
 use serde_json::{Map, Value};
 
 use super::digest::Digest;
 use super::error::LoadError;
 use super::gguf::{GgufModel, Kind, TensorInfo};
 use super::json_fields::parse_object;
+use super::mapped::MappedBytes;
 use super::model_files::{INDEX, SINGLE};
+use super::pending_digest::{Hashed, PendingDigest};
 use super::quant::Format;
 use super::safetensors::Shard;
 
@@ -47,13 +48,6 @@ struct Shards {
     shards: Vec<Shard>,
     /// Tensor name -> shard. With an index file only what the index lists.
     places: HashMap<String, usize>,
-}
-
-/// Bytes of a mapped file. Cheap to clone; the file stays mapped as long as one of them lives.
-#[derive(Clone)]
-pub struct MappedBytes {
-    map: Arc<Mmap>,
-    range: Range<usize>,
 }
 
 /// A tensor as it lies in its file.
@@ -198,19 +192,21 @@ impl ModelFolder {
         }
     }
 
-    /// The digest of every file that was read, weights included: two folders with one digest are
-    /// one model. Of a GGUF file it is the file's own SHA-256, whatever its name. Takes the time of
-    /// reading the weights once; call it after the small files have been read.
-    pub fn digest(&self) -> Digest {
-        match &self.store {
-            Store::Gguf(model) => Digest::of(model.file()),
+    /// Begins to compute the digest of every file that was read, weights included: two folders with
+    /// one digest are one model. Of a GGUF file it is the file's own SHA-256, whatever its name. Call
+    /// it after the small files have been read.
+    pub(crate) fn start_digest(&self) -> PendingDigest {
+        PendingDigest::start(match &self.store {
+            Store::Gguf(model) => Hashed {
+                files: vec![(model.name().to_string(), Arc::clone(model.file()))],
+                known: None,
+            },
             Store::Folder(folder) => {
-                let mut files = self.read.clone();
-                let weights = |shard: &Shard| (shard.name.clone(), Digest::of(&shard.bytes));
-                files.extend(folder.shards.iter().map(weights));
-                Digest::of_files(&files)
+                let weights = |shard: &Shard| (shard.name.clone(), Arc::clone(&shard.bytes));
+                let files = folder.shards.iter().map(weights).collect();
+                Hashed { files, known: Some(self.read.clone()) }
             }
-        }
+        })
     }
 
     /// The names of all tensors, in no order: published ones of a folder, the file's own of a GGUF
@@ -241,14 +237,9 @@ impl ModelFolder {
 
     /// Tells the system that mapped pages may leave memory; they are read anew when touched again.
     pub(crate) fn release(&self) {
-        let let_go = |map: &Mmap| {
-            // SAFETY: the mapping is read-only and of a file, so that a page dropped comes back
-            // with the same bytes. It is advice: failure costs memory, nothing else.
-            let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
-        };
         match &self.store {
-            Store::Folder(folder) => folder.shards.iter().for_each(|shard| let_go(&shard.bytes)),
-            Store::Gguf(model) => let_go(model.file()),
+            Store::Folder(folder) => folder.shards.iter().for_each(|shard| shard.bytes.release()),
+            Store::Gguf(model) => model.file().release(),
         }
     }
 
@@ -393,28 +384,6 @@ impl Shards {
         };
         let range = shard.data_start + entry.begin..shard.data_start + entry.end;
         Ok((shard, range, dtype))
-    }
-}
-
-impl MappedBytes {
-    /// The bytes `range` of `map`, within which they must lie.
-    pub(crate) fn new(map: Arc<Mmap>, range: Range<usize>) -> MappedBytes {
-        assert!(range.start <= range.end && range.end <= map.len(), "the header was checked");
-        MappedBytes { map, range }
-    }
-}
-
-impl Deref for MappedBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.map[self.range.clone()]
-    }
-}
-
-impl AsRef<[u8]> for MappedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self
     }
 }
 

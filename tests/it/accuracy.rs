@@ -66,6 +66,31 @@ fn a_quantised_file_is_what_its_format_says() {
     assert!(error(2) > 0.0 && error(2) < 1.5 * error(1), "{} {}", error(1), error(2));
 }
 
+/// The cache alone, and beside a format: its error is its own, and small.
+#[test]
+fn each_format_is_tried_with_each_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("accuracy.json").display().to_string();
+    let tries = ["--formats", "f32,q8_0", "--cache", "auto,f16,compact"];
+    let out = accuracy(
+        &[&["--model", &tiny(), "--steps", "4", "--json", &json], tries.as_slice()].concat(),
+    );
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let lines: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let lines = lines.as_array().unwrap();
+    let names: Vec<&str> = lines.iter().map(|line| line["name"].as_str().unwrap()).collect();
+    let with = ["f32, f16 cache", "f32, compact cache", "q8_0", "q8_0, f16 cache"];
+    assert_eq!(names, [&["f32"], with.as_slice(), &["q8_0, compact cache"]].concat());
+    let error = |at: usize| lines[at]["distance"]["logits_relative"].as_f64().unwrap();
+    assert!(error(1) > 0.0 && error(1) < error(2) && error(2) < 0.2, "{} {}", error(1), error(2));
+    assert_eq!(error(3), error(4), "f16 is what is usual beside q8_0");
+    let refused = accuracy(&["--model", &tiny(), "--cache", "q8"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("none of auto, f32, f16 and compact")
+    );
+}
+
 #[test]
 fn an_unknown_format_is_refused_with_those_there_are() {
     let out = accuracy(&["--model", &tiny(), "--formats", "q3_k"]);

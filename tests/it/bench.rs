@@ -111,8 +111,13 @@ fn a_gguf_file_is_measured_with_the_limit_of_its_products() {
         .unwrap();
     assert!(made.status.success(), "{}", words(&made));
     let stages = ["--stages", "decode", "--prompt-tokens", "9"];
-    ok(short(&[stages.as_slice(), &["--model", text(&file), "--json", text(&report)]].concat()));
-    let report = read(&report);
+    let with = |more: &[&str]| {
+        let model = ["--model", text(&file), "--json", text(&report)];
+        ok(short(&[stages.as_slice(), &model, more].concat()));
+        read(&report)
+    };
+    assert_eq!(with(&["--cache", "compact"])["model"]["cache"], json!("compact"));
+    let report = with(&[]);
     assert_eq!(
         (&report["model"]["name"], &report["model"]["cache"]),
         (&json!("tiny.gguf"), &json!("f16"))

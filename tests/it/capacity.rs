@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use assert_cmd::Command;
 use inspectd::capacity::{Machine, cost};
@@ -68,7 +69,7 @@ fn inspect_all(
     pictures: &[Rgb8],
 ) -> Vec<Inspection> {
     let station = Arc::new(station.clone());
-    let engine = daemon::load_engine(settings).expect("it loads");
+    let engine = daemon::load_engine(settings).expect("it loads").engine;
     let model = EngineModel::new(engine, std::slice::from_ref(&station)).expect("it is prepared");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut inspector = Inspector::new(model, Clerk::new(Arc::clone(&clock), "box", "m", "p"));
@@ -100,7 +101,7 @@ fn the_counted_tokens_are_those_of_the_engine() {
     let site = site();
     let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
     let mut station = evaluate::whole_picture_station(&loaded.stations[0]);
-    station.deadline = std::time::Duration::from_secs(600);
+    station.deadline = Duration::from_secs(600);
     // Text before the picture, other system text, examples, a second look with the same words.
     let mut more = station.questions[1].clone();
     more.name = "again".into();
@@ -141,8 +142,8 @@ fn info_tells_the_model_and_an_estimate_that_says_so() {
     let site = site();
     let told = info(&site, &[]);
     let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
-    let engine = daemon::load_engine(&loaded.settings).expect("it loads");
-    assert_eq!(told["digest"], engine.digest().to_string().as_str());
+    let engine = daemon::load_engine(&loaded.settings).expect("it loads").engine;
+    assert_eq!(told["digest"], engine.digest().unwrap().to_string().as_str());
     assert!(told["parameters"].as_u64().is_some_and(|count| count > 3_000_000));
     assert_eq!(told["decoder"]["layers"], engine.config().decoder.layers);
     assert_eq!(told["speed"]["origin"], "estimated");
@@ -224,10 +225,41 @@ fn a_model_beyond_its_budget_is_refused_with_the_figures() {
     let site = site();
     with_model_key(&site, "memory_budget_mib = 64");
     let words = said(&mut inspectd(&["run"], &site), 3);
-    for figure in ["weights", "KV cache", "64 MiB", "max_context"] {
+    for figure in ["weights", "KV cache", "64 MiB", "max_context", "cache = \"compact\""] {
         assert!(words.contains(figure), "{figure}: {words}");
     }
     said(&mut inspectd(&["check"], &site), 2);
+    // So is it by what asks a model without being the daemon.
+    let set = site.dir.path().join("set");
+    let (set, picture) = (set.display().to_string(), set.join("000000.png").display().to_string());
+    for action in [
+        vec!["inspect", &picture, "--whole", "--station", "demo"],
+        vec!["evaluate", "--set", &set],
+        vec!["bench", "--stages", "tower"],
+    ] {
+        let words = said(&mut inspectd(&action, &site), 3);
+        assert!(words.contains("weights") && words.contains("64 MiB"), "{action:?}: {words}");
+    }
+    said(&mut inspectd(&["model", "info"], &site), 0);
+}
+
+/// So long the daemon lets the model's digest come after the cameras.
+#[test]
+fn a_first_record_may_wait_for_what_its_deadline_leaves() {
+    let site = site();
+    let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut stations = vec![Arc::new(loaded.stations[0].clone())];
+    let plan = plan::make(&loaded.settings, &stations, "").expect("a plan");
+    let longest = Duration::from_secs_f64(plan.stations[0].part.longest_s);
+    assert_eq!(plan.spare(&stations), stations[0].deadline - longest);
+    // The shortest counts, and what is not known leaves nothing.
+    let hurried = Station { deadline: longest / 2, ..loaded.stations[0].clone() };
+    let unknown = Station { name: "other".into(), ..loaded.stations[0].clone() };
+    for other in [hurried, unknown] {
+        stations.truncate(1);
+        stations.push(Arc::new(other));
+        assert_eq!(plan.spare(&stations), Duration::ZERO);
+    }
 }
 
 /// What is asked about an audit log here.

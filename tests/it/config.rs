@@ -8,7 +8,7 @@ use inspectd::camera::Source;
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
 use inspectd::station::Task;
 use inspectd::verdict::DefectRule;
-use inspectd::vlm::DeviceWish;
+use inspectd::vlm::{CacheWish, DeviceWish};
 use inspectd::{publish, trigger};
 use proptest::prelude::*;
 
@@ -324,6 +324,25 @@ fn a_gpu_that_this_program_cannot_use_is_a_warning() {
 }
 
 #[test]
+fn a_cache_that_does_not_exist_or_does_not_fit_is_refused() {
+    let words = |keys: &str| {
+        let main = MAIN.replace("[model]", &format!("[model]\n{keys}"));
+        Files::new(main, &[("demo.toml", STATION.as_bytes())]).words()
+    };
+    let known = words("cache = \"q8\"");
+    assert!(known.contains("`cache` cannot be \"q8\""), "{known}");
+    assert!(known.contains("\"auto\", \"f32\", \"f16\", \"compact\""), "{known}");
+    let near = words("cache = \"compakt\"");
+    assert!(near.contains("did you mean \"compact\"?"), "{near}");
+    let short = words("cache = \"compact\"\nprecision = \"f16\"");
+    assert!(short.contains("needs numbers in f32"), "{short}");
+    let main = MAIN.replace("[model]", "[model]\ncache = \"compact\"");
+    let files = Files::new(main, &[("demo.toml", STATION.as_bytes())]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.settings.model.cache, CacheWish::Compact);
+}
+
+#[test]
 fn defaults_are_filled_in_and_paths_resolved() {
     let files = Files::new(MAIN, &[("demo.toml", STATION.as_bytes())]);
     let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
@@ -332,6 +351,7 @@ fn defaults_are_filled_in_and_paths_resolved() {
     assert_eq!(settings.device, "box");
     assert_eq!(settings.model.path, files.dir.path().join("."));
     assert_eq!(settings.model.precision, Precision::Auto);
+    assert_eq!(settings.model.cache, CacheWish::Auto);
     assert_eq!(settings.model.device, DeviceWish::Auto);
     assert_eq!(settings.store.path, Path::new("/var/lib/inspectd/inspectd.db"));
     assert_eq!(settings.log.level, Level::Info);
@@ -453,6 +473,7 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;
     let (shown, plain) = (shown.settings.model, plain.model);
     assert_eq!(shown.precision, plain.precision);
+    assert_eq!(shown.cache, plain.cache);
     assert_eq!(shown.device, plain.device);
     assert_eq!(shown.long_context, plain.long_context);
     assert_eq!(shown.picture_cache_bytes, plain.picture_cache_bytes);

@@ -12,6 +12,7 @@ use inspectd::roi::Crop;
 use inspectd::station::{Question, Station};
 use inspectd::store::{Filter, Reader, Store};
 use inspectd::verdict::Outcome;
+use inspectd::vlm::{DigestError, PendingDigest};
 use inspectd::{clock, config, simulate};
 
 use crate::support::station::Site;
@@ -59,6 +60,28 @@ fn assert_complete(log: &[Inspection], count: u64) {
     assert!(log.iter().all(|one| one.verdict.outcome == Outcome::Review));
 }
 
+/// A model whose files turned out to be unreadable, on a line that goes on bringing parts.
+#[test]
+fn a_model_that_cannot_be_named_ends_the_run_with_reviews() {
+    let site = site(6);
+    site.edit("queue_parts = ", "queue_parts = 1 # was ");
+    let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
+    let stations: Vec<Arc<Station>> = loaded.stations.into_iter().map(Arc::new).collect();
+    let store = Store::open(&loaded.settings.store, Arc::new(clock::SystemClock)).expect("opens");
+    let (gate, open) = flume::bounded::<()>(1);
+    drop(gate);
+    let unread = PendingDigest::known(Err(DigestError::new("input/output error")));
+    let options = Options { parts: None, lines: false };
+    let ended =
+        daemon::serve(&loaded.settings, &stations, &options, store, Gated(open), unread.into());
+    let told = ended.expect_err("it must not go on").to_string();
+    assert!(told.contains("input/output error"), "{told}");
+    let log = log(&site);
+    assert!(!log.is_empty());
+    assert_complete(&log, log.len() as u64);
+    assert!(log.iter().all(|one| has(one, "model_unproven")));
+}
+
 /// Runs the site with a model whose gate opens once the log holds `before` records.
 fn run_gated(site: &Site, before: u64) {
     let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
@@ -70,7 +93,7 @@ fn run_gated(site: &Site, before: u64) {
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
             let options = Options { parts: None, lines: false };
-            daemon::serve(&settings, &stations, &options, store, Gated(shut), "none", "cpu")
+            daemon::serve(&settings, &stations, &options, store, Gated(shut), "none".into())
         });
         let until = Instant::now() + crate::support::mosquitto::DEADLINE;
         loop {

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use inspectd::clock::{Clock, ManualClock};
 use inspectd::frame::{Frame, Rgb8};
 use inspectd::inspection::Inspection;
-use inspectd::inspector::{Clerk, EvidenceKeeper, Inspector, Model, Part, Reply};
+use inspectd::inspector::{Clerk, Decider, EvidenceKeeper, Inspector, Model, Part, Reply};
 use inspectd::roi::{Area, Crop, RectPx, Region};
 use inspectd::station::{Question, Station};
 use inspectd::verdict::{Outcome, Reason};
 use inspectd::vlm::ask::{Answer, FieldConfidence, StopReason, Timings, TokenCounts};
+use inspectd::vlm::{Digest, DigestError, PendingDigest};
 
 use crate::support::station::demo_station;
 
@@ -67,6 +68,7 @@ struct Case {
     takes: Duration,
     keep: Result<String, String>,
     change: fn(&mut Part),
+    decider: Decider,
 }
 
 fn good() -> Case {
@@ -76,6 +78,7 @@ fn good() -> Case {
         takes: Duration::ZERO,
         keep: Ok("ab".repeat(32)),
         change: |_| {},
+        decider: "model-digest".into(),
     }
 }
 
@@ -102,7 +105,7 @@ fn inspect(case: Case) -> Inspection {
     let takes = case.takes;
     let (serial, defects) = (case.serial, case.defects);
     let model = Script { serial, defects, clock: Arc::clone(&clock), takes };
-    let clerk = Clerk::new(clock, "box", "model-digest", "program-digest");
+    let clerk = Clerk::new(clock, "box", case.decider, "program-digest");
     Inspector::new(model, clerk).inspect(&part, &Keep(case.keep))
 }
 
@@ -118,6 +121,33 @@ fn a_good_part_passes_with_its_evidence() {
     assert_eq!(inspection.evidence.len(), 1);
     assert_eq!(inspection.digests.model, "model-digest");
     assert_eq!(inspection.job_id, 7);
+}
+
+#[test]
+fn a_record_names_the_model_by_the_digest_that_was_waited_for() {
+    let digest = Digest::of(b"weights");
+    let mut case = good();
+    case.decider = PendingDigest::known(Ok(digest)).into();
+    let inspection = inspect(case);
+    assert_eq!(inspection.digests.model, digest.to_string());
+    assert_eq!(inspection.verdict.outcome, Outcome::Pass, "{:?}", inspection.verdict);
+}
+
+#[test]
+fn what_a_model_without_a_digest_answers_does_not_count() {
+    for defects in [GOOD, DENT] {
+        let mut case = good();
+        case.defects = Ok(answer(defects, &["inspectable", "defects"]));
+        let unread = DigestError::new("weights: input/output error");
+        case.decider = PendingDigest::known(Err(unread)).into();
+        let inspection = inspect(case);
+        assert_eq!(inspection.verdict.outcome, Outcome::Review);
+        assert_eq!(codes(&inspection)[0], "model_unproven");
+        assert!(inspection.verdict.reasons[0].text.contains("input/output error"));
+        assert!(inspection.questions.is_empty() && inspection.findings.is_empty());
+        assert_eq!(inspection.digests.model, "unknown");
+        assert_eq!(inspection.evidence.len(), 1, "a person can look at it");
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_manifest_is_verified_by_us_and_by_sha256sum() {
 fn verify_manifest_and_record_name_the_model_by_one_digest() {
     let installed = Installed::new();
     let engine = Engine::load(&installed.dir(), &EngineOptions::default()).expect("it loads");
-    let digest = engine.digest().to_string();
+    let digest = engine.digest().unwrap().to_string();
     assert!(installed.verify(0).contains(&format!("model digest {digest}")));
     let manifest = fs::read_to_string(installed.file("model.sha256")).expect("written");
     assert!(manifest.contains(&format!("# model {digest}\n")), "{manifest}");
@@ -90,6 +90,8 @@ fn verify_manifest_and_record_name_the_model_by_one_digest() {
     let output = inspect.arg(set.join("000000.png")).assert().success().get_output().clone();
     let record: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(record["digests"]["model"], digest.as_str());
+    let on = serde_json::json!({ "processor": "cpu", "precision": "f32" });
+    assert_eq!(record["computed_on"], on);
     // An auditor holds the record against the folder, without a manifest.
     fs::remove_file(installed.file("model.sha256")).expect("removed");
     let by = |digest: &str| {
@@ -129,7 +131,7 @@ fn a_model_in_several_files_has_the_digest_that_its_records_have() {
     let engine = Engine::load(dir.path(), &EngineOptions::default()).expect("it loads");
     said(model("manifest").arg("--model").arg(dir.path()), 0);
     let words = said(model("verify").arg("--model").arg(dir.path()), 0);
-    assert!(words.contains(&format!("model digest {}", engine.digest())), "{words}");
+    assert!(words.contains(&format!("model digest {}", engine.digest().unwrap())), "{words}");
 }
 
 #[test]
@@ -261,7 +263,7 @@ fn a_quantised_model_is_described_and_verified_as_the_engine_names_it() {
     for path in [&file, &link] {
         let engine = Engine::load(path, &EngineOptions::default()).expect("it loads");
         let manifest = site.dir.path().join("small-q8_0.gguf.sha256");
-        let digest = engine.digest().to_string();
+        let digest = engine.digest().unwrap().to_string();
         let mut verify = model("verify");
         verify.arg("--model").arg(path).arg("--manifest").arg(manifest);
         let words = said(verify.args(["--digest", &digest]), 0);

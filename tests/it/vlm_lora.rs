@@ -12,7 +12,9 @@ use candle_core::DType;
 use inspectd::builtin;
 use inspectd::vlm::encoded::Encoded;
 use inspectd::vlm::lora::AdapterFiles;
-use inspectd::vlm::{Adapter, AdapterRef, Digest, Engine, EngineOptions, Picture, Session};
+use inspectd::vlm::{
+    Adapter, AdapterRef, CacheWish, Digest, Engine, EngineOptions, Picture, Session,
+};
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
@@ -136,7 +138,7 @@ fn switching_gives_the_bits_of_a_fresh_session() {
 fn a_cache_of_halves_keeps_the_adapter_in_every_step() {
     let (full, halves) = (
         engine(&EngineOptions::default()),
-        engine(&EngineOptions { cache_dtype: Some(DType::F16), ..EngineOptions::default() }),
+        engine(&EngineOptions { cache: CacheWish::F16, ..EngineOptions::default() }),
     );
     let ids = [300, 301, 302];
     let rows = |engine: &Engine| {

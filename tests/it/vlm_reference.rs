@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use serde::Deserialize;
 
+use inspectd::vlm::CacheForm;
 use inspectd::vlm::config::LongContext;
 use inspectd::vlm::encoded::Encoded;
 use inspectd::vlm::engine::{Engine, EngineOptions};
@@ -339,8 +340,8 @@ impl Case {
         let embeddings = Tensor::cat(&runs.collect::<Vec<_>>(), 0).unwrap(); // (T, hidden)
 
         let options = self.engine.options();
-        let mut cache =
-            KvCache::new(decoder.config(), encoded.len(), options.dtype, &options.device);
+        let form = CacheForm::Numbers(options.dtype);
+        let mut cache = KvCache::new(decoder.config(), encoded.len(), form, &options.device);
         let regime = decoder.rope().regime(encoded.len());
         assert_eq!(regime == Regime::Long, encoded.len() > decoder.rope().original_positions());
         let mut first = None;

@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use candle_core::DType;
+
+use inspectd::vlm::CacheWish;
 use inspectd::vlm::config::LongContext;
 use inspectd::vlm::encoded::Encoded;
 use inspectd::vlm::engine::{Engine, EngineOptions};
@@ -181,6 +184,56 @@ fn several_ids_at_once_are_one_by_one() {
         same(&single.append_last(&engine, &[*id]).unwrap(), row);
     }
     assert!(together.append(&engine, &[]).unwrap().is_empty());
+}
+
+/// What is reused is the same to the last bit in every form of the cache, and its errors are those
+/// of its bits.
+#[test]
+fn every_form_of_the_cache_reuses_and_answers() {
+    let rgb = pixels(1);
+    let picture = [Picture::new(40, 30, &rgb).unwrap()];
+    let exact = default_engine();
+    for (cache, allowed) in
+        [(CacheWish::F32, 1e-5), (CacheWish::F16, 1e-3), (CacheWish::Compact, 0.2)]
+    {
+        let engine = engine(EngineOptions { cache, ..EngineOptions::default() });
+        let ask = |engine: &Engine, question: &str| {
+            let prompt = format!("<|user|>\n<|image_1|>\n{question}<|end|>\n<|assistant|>\n");
+            engine.encode(&prompt, &picture, 1).unwrap()
+        };
+        let second = ask(&engine, "is there a scratch ?");
+        let mut session = Session::new(&engine);
+        session.prompt(&engine, &ask(&engine, "what is in the image ?"), &picture).unwrap();
+        session.append(&engine, &[300, 301]).unwrap();
+        let mut rows = vec![session.prompt(&engine, &second, &picture).unwrap().logits];
+        let mut fresh = Session::new(&engine);
+        let mut expected = vec![fresh.prompt(&engine, &second, &picture).unwrap().logits];
+        for id in [300, 301, 302] {
+            rows.push(session.append_last(&engine, &[id]).unwrap());
+            expected.push(fresh.append_last(&engine, &[id]).unwrap());
+        }
+        assert_eq!(rows, expected, "{}", cache.as_str());
+        let mut full = Session::new(&exact);
+        full.prompt(&exact, &second, &picture).unwrap();
+        let full = full.append(&exact, &[300, 301, 302]).unwrap();
+        // Root mean square, relative to that of the numbers: this model's weights are random, and
+        // forgive nothing.
+        let size =
+            |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|v| v * v).sum::<f32>().sqrt();
+        let pairs = rows[1..].iter().flatten().zip(full.iter().flatten());
+        let off = size(&mut pairs.map(|(a, b)| a - b)) / size(&mut full.iter().flatten().copied());
+        println!("{}: {off:e}", cache.as_str());
+        assert!(off <= allowed, "{}: {off:e}", cache.as_str());
+    }
+}
+
+#[test]
+fn a_compact_cache_is_for_the_processor_and_f32() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny_gqa");
+    let options =
+        EngineOptions { cache: CacheWish::Compact, dtype: DType::BF16, ..EngineOptions::default() };
+    let words = Engine::load(&folder, &options).map(drop).unwrap_err().to_string();
+    assert!(words.contains("`cache`") && words.contains("choose \"auto\""), "{words}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Exit, run as running};
-use crate::bench::report::{BENCH_VERSION, Build, CPU, Model, ReportError};
+use crate::bench::report::{BENCH_VERSION, Build, Model, ReportError};
 use crate::bench::{
     BenchError, Comparison, Host, Kind, Limits, Memory, Plan, Report, Stage, inspections, stages,
 };
@@ -16,7 +16,7 @@ use crate::inspector::EngineModel;
 use crate::station::Station;
 use crate::vlm::quant::Instructions;
 use crate::vlm::weight_bytes::WeightBytes;
-use crate::vlm::{Engine, device};
+use crate::vlm::{CacheWish, Engine, device};
 use crate::{evaluate, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -64,6 +64,9 @@ pub struct Arguments {
     /// Threads to compute with; the configured number, or all of the machine's, without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+    /// What keys and values are kept in: auto, f32, f16 or compact; as configured without it.
+    #[arg(long, value_name = "WORD")]
+    cache: Option<CacheWish>,
     /// Write the report to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -78,7 +81,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT", requires = "compare", value_parser = percent)]
     fail_above: Option<f64>,
     /// Show the report in this file, and compare it, instead of measuring.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "config", "json", "threads"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "config", "json", "threads", "cache"])]
     show: Option<PathBuf>,
 }
 
@@ -187,8 +190,10 @@ fn measure_engine(
     plan: &Plan,
     progress: &mut show::Progress,
 ) -> anyhow::Result<(Model, Vec<Stage>, Memory)> {
-    let engine = daemon::load_engine(settings).map_err(running::exit_of)?;
-    let mut model = describe(&engine, settings);
+    let loaded = daemon::load_within_memory(settings, std::slice::from_ref(station));
+    let engine = loaded.map_err(running::exit_of)?.engine;
+    // Waits for the digest, so that no stage shares the processor with it.
+    let mut model = describe(&engine, settings)?;
     let mut seen = |id: &str| progress.step(id);
     let mut stages = stages::measure(&engine, plan, &mut seen).map_err(exit_of)?;
     if plan.stages.contains(&Kind::Inspection) {
@@ -249,6 +254,9 @@ fn load(
     if let Some(threads) = arguments.threads {
         loaded.settings.model.threads = usize::from(threads);
     }
+    if let Some(cache) = arguments.cache {
+        loaded.settings.model.cache = cache;
+    }
     Ok((loaded, site))
 }
 
@@ -292,7 +300,7 @@ fn exit_of(error: BenchError) -> anyhow::Error {
     exit.because(error)
 }
 
-fn describe(engine: &Engine, settings: &Settings) -> Model {
+fn describe(engine: &Engine, settings: &Settings) -> anyhow::Result<Model> {
     let path = settings.model.path.canonicalize().unwrap_or(settings.model.path.clone());
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -305,19 +313,18 @@ fn describe(engine: &Engine, settings: &Settings) -> Model {
     ];
     let weights: WeightBytes = parts.into_iter().sum();
     let options = engine.options();
-    let described = device::describe(&options.device, options.dtype); // "cpu, f32"
-    let place = described.rsplit_once(", ").map_or(CPU, |(place, _)| place);
-    Model {
+    let digest = engine.digest().map_err(|error| Exit::Model.because(error))?;
+    Ok(Model {
         name,
-        digest: engine.digest().to_string(),
+        digest: digest.to_string(),
         weights_bytes: weights.total(),
         quantised_bytes: weights.blocks,
-        device: place.to_owned(),
+        device: device::name(&options.device),
         precision: options.dtype.as_str().to_owned(),
-        cache: engine.cache_dtype().as_str().to_owned(),
+        cache: engine.cache_form().to_string(),
         threads: rayon::current_num_threads(),
         station: String::new(),
-    }
+    })
 }
 
 fn build() -> Build {

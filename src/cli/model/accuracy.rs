@@ -8,11 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::super::{Exit, evaluate as ask, run as running};
+use crate::daemon::{DaemonError, plan};
 use crate::evaluate::{self, Report};
 use crate::telemetry;
 use crate::vlm::accuracy::{self, Distance, Probe, Trail};
 use crate::vlm::quantize::{MIXES, Mix, Plan};
-use crate::vlm::{Engine, EngineOptions};
+use crate::vlm::{CacheWish, Engine, EngineOptions};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +22,7 @@ Examples:
   inspectd model accuracy --model models/builtin --set set
   inspectd model accuracy --model DIR --formats q8_0,q4_k_m --set set --config inspectd.toml --json accuracy.json
   inspectd model accuracy --model DIR --formats none --file phi3v-q4_k_m.gguf
+  inspectd model accuracy --model DIR --formats f32,q4_k_m --cache auto,compact
 
 Each format is made in memory of the model's own weights and asked what the weights in f32 were
 asked. Rows that are not whole blocks are filled up with zeros, so a small model shows each format's
@@ -32,12 +34,17 @@ pub struct Arguments {
     /// The model folder; the built-in model without it.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Formats to try, separated by commas; `none` for files only.
+    /// Formats to try, separated by commas: q8_0, q6_k, q5_k_m, q4_k_m, and f32 to try a cache
+    /// alone; `none` for files only.
     #[arg(long, value_name = "LIST", default_value = "q8_0,q6_k,q5_k_m,q4_k_m")]
     formats: String,
     /// Also compare this GGUF file; repeat for more.
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// What keys and values are kept in, separated by commas: auto, f32, f16, compact. Each format
+    /// and file is tried with each.
+    #[arg(long, value_name = "LIST", default_value = "auto", value_delimiter = ',')]
+    cache: Vec<CacheWish>,
     /// Tokens of each answer that are compared.
     #[arg(long, value_name = "N", default_value_t = 16)]
     steps: usize,
@@ -71,7 +78,17 @@ struct Line {
 }
 
 /// What is compared with the weights in f32.
-enum Candidate {
+struct Candidate {
+    weights: Weights,
+    cache: CacheWish,
+}
+
+/// Where a candidate's weights are from.
+#[derive(Clone)]
+enum Weights {
+    /// The model's own, in f32.
+    Full,
+    /// The model's own in this format.
     Mix(Mix),
     File(PathBuf),
 }
@@ -123,16 +140,36 @@ fn candidates(arguments: &Arguments) -> anyhow::Result<Vec<Candidate>> {
     let mut all = Vec::new();
     if arguments.formats != "none" {
         for name in arguments.formats.split(',') {
-            let mix = name.trim().parse().map_err(|why: String| {
-                let names = MIXES.map(Mix::name).join(",");
-                Exit::Usage.because(anyhow::anyhow!("--formats: {why} (e.g. --formats {names})"))
-            })?;
-            all.push(Candidate::Mix(mix));
+            all.push(weights(name.trim())?);
         }
     }
-    all.extend(arguments.files.iter().cloned().map(Candidate::File));
-    Ok(all)
+    all.extend(arguments.files.iter().cloned().map(Weights::File));
+    let with = |weights: &Weights| {
+        let weights = weights.clone();
+        arguments
+            .cache
+            .iter()
+            .map(move |cache| Candidate { weights: weights.clone(), cache: *cache })
+    };
+    let same = |candidate: &Candidate| {
+        matches!(candidate.weights, Weights::Full)
+            && matches!(candidate.cache, CacheWish::Auto | CacheWish::F32)
+    };
+    Ok(all.iter().flat_map(with).filter(|candidate| !same(candidate)).collect())
 }
+
+fn weights(name: &str) -> anyhow::Result<Weights> {
+    if name == FULL {
+        return Ok(Weights::Full);
+    }
+    name.parse().map(Weights::Mix).map_err(|why: String| {
+        let names = MIXES.map(Mix::name).join(",");
+        Exit::Usage.because(anyhow::anyhow!("--formats: {why} (e.g. --formats {names})"))
+    })
+}
+
+/// The format of the weights that all are compared with.
+const FULL: &str = "f32";
 
 /// The station's questions over a labelled set.
 struct Questions {
@@ -170,8 +207,12 @@ impl Questions {
 }
 
 fn load(path: &Path, options: &EngineOptions) -> anyhow::Result<Arc<Engine>> {
-    let engine = Engine::load(path, options)
-        .map_err(|error| running::exit_of(crate::daemon::DaemonError::model(error)))?;
+    if options.quantise.is_none() {
+        // What is quantised while it is loaded takes less than the reference, which was there before.
+        plan::fits(path, options, None, &[]).map_err(running::exit_of)?;
+    }
+    let engine =
+        Engine::load(path, options).map_err(|error| running::exit_of(DaemonError::model(error)))?;
     Ok(Arc::new(engine))
 }
 
@@ -185,10 +226,9 @@ fn reference(
     let trails = accuracy::walk(&engine, probes, steps).map_err(|e| Exit::Model.because(e))?;
     let asked = questions.map(|questions| questions.ask(&engine)).transpose()?;
     let (evaluation, answers) = asked.map_or((None, Vec::new()), |(r, a)| (Some(r), a));
-    let weights = Plan::new(engine.config(), Mix::Q8_0).weights();
     let line = Line {
-        name: "f32".to_string(),
-        bytes: weights * 4,
+        name: FULL.to_string(),
+        bytes: full_bytes(&engine),
         distance: None,
         same_answers: evaluation.as_ref().map(|_| answers.len() as u64),
         evaluation,
@@ -196,14 +236,24 @@ fn reference(
     Ok((line, Reference { trails, answers }))
 }
 
+/// Bytes of all weights in f32.
+fn full_bytes(engine: &Engine) -> u64 {
+    4 * Plan::new(engine.config(), Mix::Q8_0).weights()
+}
+
 impl Candidate {
     fn name(&self) -> String {
-        match self {
-            Candidate::Mix(mix) => mix.name().to_string(),
-            Candidate::File(path) => path.file_name().map_or_else(
+        let weights = match &self.weights {
+            Weights::Full => FULL.to_string(),
+            Weights::Mix(mix) => mix.name().to_string(),
+            Weights::File(path) => path.file_name().map_or_else(
                 || path.display().to_string(),
                 |name| name.to_string_lossy().into_owned(),
             ),
+        };
+        match self.cache {
+            CacheWish::Auto => weights,
+            cache => format!("{weights}, {} cache", cache.as_str()),
         }
     }
 
@@ -214,11 +264,13 @@ impl Candidate {
         reference: &Reference,
         questions: Option<&Questions>,
     ) -> anyhow::Result<Line> {
-        let (path, quantise) = match self {
-            Candidate::Mix(mix) => (model, Some(*mix)),
-            Candidate::File(path) => (path.as_path(), None),
+        let (path, quantise) = match &self.weights {
+            Weights::Full => (model, None),
+            Weights::Mix(mix) => (model, Some(*mix)),
+            Weights::File(path) => (path.as_path(), None),
         };
-        let engine = load(path, &EngineOptions { quantise, ..EngineOptions::default() })?;
+        let options = EngineOptions { quantise, cache: self.cache, ..EngineOptions::default() };
+        let engine = load(path, &options)?;
         let distance = accuracy::follow(&engine, probes, &reference.trails)
             .map_err(|error| Exit::Model.because(error))?;
         let asked = questions.map(|questions| questions.ask(&engine)).transpose()?;
@@ -227,9 +279,10 @@ impl Candidate {
         };
         Ok(Line {
             name: self.name(),
-            bytes: match self {
-                Candidate::Mix(mix) => Plan::new(engine.config(), *mix).data_bytes(),
-                Candidate::File(path) => std::fs::metadata(path)?.len(),
+            bytes: match &self.weights {
+                Weights::Full => full_bytes(&engine),
+                Weights::Mix(mix) => Plan::new(engine.config(), *mix).data_bytes(),
+                Weights::File(path) => std::fs::metadata(path)?.len(),
             },
             distance: Some(distance),
             same_answers: asked.as_ref().map(|(_, answers)| same(answers)),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::cli::demo;
 use crate::cli::{Exit, inspect, run, simulate};
 use crate::clock::{Clock, SystemClock};
-use crate::daemon::{self, DaemonError};
+use crate::daemon::{self, DaemonError, plan};
 use crate::evaluate;
 use crate::frame::{Frame, Rgb8};
-use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
+use crate::inspector::{Clerk, Decider, EngineModel, EvidenceKeeper, Inspector, Part};
 use crate::station::Station;
 use crate::vlm::Engine;
 use crate::vlm::calibrate::Observer;
@@ -88,6 +88,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    run::check_named(inspector.clerk())?;
     observer.write(&arguments.out).map_err(|error| Exit::Failed.because(error))?;
     println!(
         "{} pictures, {} tokens, {failed} with an error; importance written to {}",
@@ -109,13 +110,16 @@ fn inspector(
     let placement =
         device::find(settings.model.device).map_err(|error| Exit::Model.because(error))?;
     let options = settings.model.engine_options(&placement);
+    let (budget_bytes, asked) = (settings.model.memory_budget_bytes, std::slice::from_ref(station));
+    plan::fits(&arguments.model, &options, budget_bytes, asked).map_err(run::exit_of)?;
     let engine = Engine::load_observed(&arguments.model, &options, Some(observer))
         .map_err(|error| Exit::Model.because(error))?;
     let engine = Arc::new(engine);
-    let model = EngineModel::new(Arc::clone(&engine), std::slice::from_ref(station))
-        .map_err(|error| run::exit_of(DaemonError::from(error)))?;
+    let decider = Decider::of(&engine, placement.fallback);
+    let model =
+        EngineModel::new(engine, asked).map_err(|error| run::exit_of(DaemonError::from(error)))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let clerk = Clerk::new(clock, &settings.device, &engine.digest().to_string(), "calibration");
+    let clerk = Clerk::new(clock, &settings.device, decider, "calibration");
     Ok(Inspector::new(model, clerk))
 }
 

@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (digest, fresh) = match arguments.measure {
         true => {
             let (engine, measurement) = measure_here(settings)?;
-            (engine.digest().to_string(), Some(measurement))
+            let digest = engine.digest().map_err(|error| Exit::Model.because(error))?;
+            (digest.to_string(), Some(measurement))
         }
         false => (digest(settings)?, None),
     };
@@ -136,8 +137,9 @@ fn print(plan: &Plan, settings: &Settings, digest: &str) {
         card.stored.iter().map(|(dtype, count)| format!("{} {dtype}", millions(*count))).collect();
     println!("parameters   {} ({})", millions(card.parameters()), stored.join(", "));
     println!(
-        "computes in  {}, {} threads",
+        "computes in  {}, cache in {}, {} threads",
         settings.model.precision.as_str(),
+        plan.cache,
         settings.model.threads
     );
     for file in &card.files {
@@ -270,6 +272,7 @@ fn as_json(plan: &Plan, settings: &Settings, digest: &str) -> Value {
         "parameters": card.parameters(),
         "stored": card.stored,
         "precision": settings.model.precision.as_str(),
+        "cache": plan.cache.to_string(),
         "threads": settings.model.threads,
         "files": files.collect::<Vec<_>>(),
         "bytes": card.bytes(),

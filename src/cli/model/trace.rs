@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use crate::cli::Exit;
+use crate::cli::{Exit, run as running};
+use crate::daemon::plan;
 use crate::vlm::trace::{TraceOptions, TracePrompt};
 use crate::vlm::{self, DeviceWish};
 
@@ -89,6 +90,9 @@ pub fn run(trace: &Arguments) -> anyhow::Result<()> {
         },
         out: trace.out.clone(),
     };
+    let (engine_options, _) =
+        options.engine_options().map_err(|error| Exit::Model.because(error))?;
+    plan::fits(&options.model, &engine_options, None, &[]).map_err(running::exit_of)?;
     let summary = vlm::trace::trace(&options).map_err(|error| Exit::Model.because(error))?;
     if let Some(why) = &summary.fallback {
         eprintln!("inspectd: computing on the CPU: {why}");

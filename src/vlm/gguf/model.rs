@@ -6,20 +6,19 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
 use super::header::{Header, Problem, TensorInfo};
 use super::kind::Kind;
 use super::{ARCHITECTURE, FILE_PREFIX, MAGIC, SOURCE_DIGESTS, TENSOR_DIGESTS, names};
 use crate::vlm::digest::Digest;
 use crate::vlm::error::LoadError;
-use crate::vlm::weights::{MappedBytes, Stored, wrong_shape};
+use crate::vlm::mapped::{MappedBytes, MappedFile};
+use crate::vlm::weights::{Stored, wrong_shape};
 
 /// A GGUF file whose header has been checked, mapped into memory.
 pub struct GgufModel {
     path: PathBuf,
     name: String,
-    map: Arc<Mmap>,
+    map: Arc<MappedFile>,
     header: Header,
     /// Name in the file -> number in `header.tensors`.
     places: HashMap<String, usize>,
@@ -50,10 +49,7 @@ impl GgufModel {
             let problem = "is neither a model folder nor a GGUF file".to_string();
             return Err(LoadError::WeightsFile { path: path.to_path_buf(), problem });
         }
-        // SAFETY: the mapping is read-only and lives as long as the file handle's pages. A file
-        // that another program shortens while we read is outside what a mapping can survive; a
-        // model is installed, not edited.
-        let map = unsafe { Mmap::map(&file) }.map_err(refuse)?;
+        let map = MappedFile::open(path).map_err(refuse)?;
         let header = Header::read(&map, |header| check_architecture(header, &map));
         let header = header.map_err(|problem| match problem {
             Problem::File(problem) => LoadError::WeightsFile { path: path.to_path_buf(), problem },
@@ -71,7 +67,7 @@ impl GgufModel {
     }
 
     /// The whole file.
-    pub fn file(&self) -> &Mmap {
+    pub(crate) fn file(&self) -> &Arc<MappedFile> {
         &self.map
     }
 

@@ -19,7 +19,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::DecoderConfig;
 use super::digest::Digest;
-use super::engine::Engine;
+use super::engine::{Engine, EngineId};
 use super::error::LoadError;
 use super::json_fields::parse_object;
 
@@ -103,7 +103,7 @@ impl AdapterRef {
 pub struct Adapter {
     layers: Vec<[Option<Pair>; 4]>,
     digest: Digest,
-    model: Digest,
+    engine: EngineId,
     bytes: usize,
 }
 
@@ -143,7 +143,7 @@ impl Adapter {
         Ok(Adapter {
             layers: layers.collect::<Result<_>>()?,
             digest: files.digest(),
-            model: engine.digest(),
+            engine: engine.id(),
             bytes: files.bytes(),
         })
     }
@@ -153,9 +153,9 @@ impl Adapter {
         self.digest
     }
 
-    /// The digest of the model that it was loaded for.
-    pub fn model(&self) -> Digest {
-        self.model
+    /// The loaded model that it was made for.
+    pub fn engine(&self) -> EngineId {
+        self.engine
     }
 
     /// Decoder layers of that model.

@@ -91,6 +91,26 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> float32x4_t {
+        // SAFETY: NEON, and the caller's pointer is good for 4 bytes.
+        unsafe {
+            let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [float32x4_t; 2] {
+        // SAFETY: NEON, and the caller's pointer is good for 4 bytes.
+        unsafe {
+            let bytes = vcreate_u8(u64::from(from.cast::<u32>().read_unaligned()));
+            let bytes = vmovl_u16(vget_low_u16(vmovl_u8(bytes)));
+            let low = vandq_u32(bytes, vdupq_n_u32(15));
+            [vcvtq_f32_u32(low), vcvtq_f32_u32(vshrq_n_u32::<4>(bytes))]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(value: float32x4_t, to: *mut f32) {
         // SAFETY: NEON, and the caller's pointer.
         unsafe { vst1q_f32(to, value) }

@@ -74,9 +74,9 @@ impl<'a> Rows<'a> {
 
 /// Where the results go: column `n` of row `m` at `to + m * stride + n`.
 #[derive(Clone, Copy)]
-pub(super) struct Output {
-    pub(super) to: *mut f32,
-    pub(super) stride: usize,
+pub(in crate::vlm) struct Output {
+    pub(in crate::vlm) to: *mut f32,
+    pub(in crate::vlm) stride: usize,
 }
 
 impl Output {
@@ -90,7 +90,7 @@ impl Output {
     }
 }
 
-// SAFETY: the pieces of work that share an output write different columns of it.
+// SAFETY: the pieces of work that share an output write different places of it.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}

@@ -8,9 +8,24 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 
 use super::format::{Format, Unpacked};
 use super::product::product;
+use crate::vlm::mapped::MappedBytes;
 
-/// Bytes that somebody holds: a part of a mapped file, or memory. Cloning copies nothing.
-pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+/// Bytes that somebody holds: a part of a mapped file, or memory.
+pub trait Held: AsRef<[u8]> + Send + Sync {
+    /// Lets them leave memory until they are read again, where they lie in a file.
+    fn release(&self) {}
+}
+
+impl Held for Vec<u8> {}
+
+impl Held for MappedBytes {
+    fn release(&self) {
+        MappedBytes::release(self);
+    }
+}
+
+/// Bytes that are shared: cloning copies nothing.
+pub type Bytes = Arc<dyn Held>;
 
 /// A weight of shape (out, inputs), each row in whole blocks of one format.
 #[derive(Clone)]
@@ -62,6 +77,11 @@ impl Matrix {
     /// Bytes of the blocks, with those that fill up rows.
     pub fn len_bytes(&self) -> usize {
         (*self.bytes).as_ref().len()
+    }
+
+    /// Lets the blocks leave memory until the next product, where they lie in a file.
+    pub fn release(&self) {
+        self.bytes.release();
     }
 
     /// (out, inputs)

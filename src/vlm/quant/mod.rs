@@ -29,5 +29,6 @@ pub(super) mod simd;
 pub(super) mod x86;
 
 pub use format::{FORMATS, Format};
+pub(super) use kernels::Output;
 pub use matrix::{Bytes, Matrix};
 pub use product::Instructions;

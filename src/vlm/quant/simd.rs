@@ -30,6 +30,10 @@ pub(in crate::vlm) trait Simd: Copy {
     unsafe fn load(from: *const f32) -> Self::Num;
     /// Reads LANES numbers stored as f16.
     unsafe fn load_half(from: *const f16) -> Self::Num;
+    /// Reads LANES signed bytes as numbers.
+    unsafe fn load_bytes(from: *const i8) -> Self::Num;
+    /// Reads LANES bytes as two numbers each, 0 to 15: all lower halves, all upper halves.
+    unsafe fn load_nibbles(from: *const u8) -> [Self::Num; 2];
     /// Writes LANES numbers.
     unsafe fn store(value: Self::Num, to: *mut f32);
     /// Turns LANES x LANES numbers of 4 bytes: rows `from_stride` apart into rows `to_stride` apart.
@@ -119,6 +123,20 @@ impl Simd for Portable {
             numbers[i] = halves[i].to_f32();
         }
         numbers
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> [f32; 8] {
+        // SAFETY: the caller's pointer is good for 8 bytes.
+        let bytes = unsafe { from.cast::<[i8; 8]>().read_unaligned() };
+        bytes.map(f32::from)
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [[f32; 8]; 2] {
+        // SAFETY: as above.
+        let bytes = unsafe { from.cast::<[u8; 8]>().read_unaligned() };
+        [bytes.map(|byte| f32::from(byte & 15)), bytes.map(|byte| f32::from(byte >> 4))]
     }
 
     #[inline(always)]

@@ -43,6 +43,22 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> __m256 {
+        // SAFETY: AVX2, and the caller's pointer is good for 8 bytes.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [__m256; 2] {
+        // SAFETY: AVX2, and the caller's pointer is good for 8 bytes.
+        unsafe {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
+            let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes))]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(value: __m256, to: *mut f32) {
         // SAFETY: AVX2, and the caller's pointer.
         unsafe { _mm256_storeu_ps(to, value) }
@@ -193,6 +209,22 @@ impl Simd for Avx512 {
     unsafe fn load_half(from: *const f16) -> __m512 {
         // SAFETY: AVX-512, and the caller's pointer.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> __m512 {
+        // SAFETY: AVX-512, and the caller's pointer is good for 16 bytes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [__m512; 2] {
+        // SAFETY: AVX-512, and the caller's pointer is good for 16 bytes.
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+            [_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes))]
+        }
     }
 
     #[inline(always)]

@@ -76,6 +76,7 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
             program: "33".repeat(32),
             ..Digests::default()
         },
+        computed_on: None,
         is_simulated: false,
     }
 }
