@@ -22,6 +22,7 @@ pub mod evaluate;
 pub mod frame;
 pub mod inspection;
 pub mod inspector;
+pub mod plc;
 pub mod provenance;
 pub mod publish;
 pub mod roi;

@@ -89,15 +89,8 @@ fn inspect(case: Case) -> Inspection {
         pipeline_ns: None,
         picture: Rgb8::new(640, 480),
     };
-    let mut part = Part {
-        station: Arc::new(demo_station()),
-        job_id: 7,
-        part_id: "000007".into(),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed: None,
-        ticket: None,
-    };
+    let mut part = Part::new(&Arc::new(demo_station()), 7, "000007".into(), now);
+    part.frame = Some(Arc::new(frame));
     (case.change)(&mut part);
     let takes = case.takes;
     let (serial, defects) = (case.serial, case.defects);
@@ -204,15 +197,8 @@ fn a_region_past_the_frame_or_too_narrow_is_review() {
             pipeline_ns: None,
             picture: Rgb8::new(640, 480),
         };
-        let part = Part {
-            station: Arc::new(station),
-            job_id: 1,
-            part_id: "1".into(),
-            triggered: clock.now(),
-            frame: Some(Arc::new(frame)),
-            missed: None,
-            ticket: None,
-        };
+        let mut part = Part::new(&Arc::new(station), 1, "1".into(), clock.now());
+        part.frame = Some(Arc::new(frame));
         let Case { serial, defects, keep, .. } = good();
         let model = Script { serial, defects, clock: clock.clone(), takes: Duration::ZERO };
         let clerk = Clerk::new(clock, "box", "m", "p");
