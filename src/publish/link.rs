@@ -17,6 +17,8 @@ pub(super) enum Purpose {
     Result(OutboxRow),
     Last,
     Status,
+    State,
+    Reply,
 }
 
 /// One connection and what is under way on it.
@@ -65,6 +67,17 @@ impl<C: Connection> Link<C> {
         self.outstanding.values().filter(|purpose| matches!(purpose, Purpose::Result(_))).count()
     }
 
+    /// States and replies under way.
+    pub(super) fn asides(&self) -> usize {
+        let is_aside = |purpose: &&Purpose| matches!(purpose, Purpose::State | Purpose::Reply);
+        self.outstanding.values().filter(is_aside).count()
+    }
+
+    /// Replies under way.
+    pub(super) fn replies(&self) -> usize {
+        self.outstanding.values().filter(|purpose| matches!(purpose, Purpose::Reply)).count()
+    }
+
     /// Nothing waits and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         !self.look && self.outstanding.is_empty() && self.lasts.is_empty()
@@ -73,6 +86,7 @@ impl<C: Connection> Link<C> {
     /// When the connection is to be given up if nothing happens; `None` if nothing is awaited.
     pub(super) fn patience_ends(&self, options: &PublishOptions) -> Option<Instant> {
         match (self.connected, self.outstanding.is_empty()) {
+            // The greeting, and the answer to the subscriptions.
             (false, _) => Some(self.progress + options.connect_timeout + DIAL_GRACE),
             (true, false) => Some(self.progress + options.watchdog),
             (true, true) => None,

@@ -6,11 +6,15 @@
 
 use serde::Serialize;
 
-use super::topics::NAME_MAX_CHARS;
+use super::topics::{Kind, NAME_MAX_CHARS, Topics};
+use super::transport::{Packet, Properties};
 use crate::clock::Stamp;
 use crate::inspection::{Inspection, SCHEMA_VERSION};
 use crate::store::{OutboxMessage, TopicKind};
 use crate::verdict::Seen;
+
+/// The form of every payload.
+pub const CONTENT_TYPE: &str = "application/json";
 
 /// JSON Schema (2020-12) of a result.
 pub const RESULT_SCHEMA: &str = include_str!("schema/result.schema.json");
@@ -156,6 +160,22 @@ pub fn status(device: &str, stations: &[String], status: Status) -> Vec<u8> {
         stations,
     };
     serde_json::to_vec(&message).expect("texts, numbers and flags have a JSON form")
+}
+
+/// The packet that carries `payload` to its topic, with what it says about itself.
+pub fn packet(topics: &Topics, kind: Kind, station: Option<&str>, payload: Vec<u8>) -> Packet {
+    let properties = Properties {
+        content_type: Some(CONTENT_TYPE),
+        schema: Some(kind.schema()),
+        ..Properties::default()
+    };
+    Packet {
+        topic: topics.of(kind, station),
+        payload,
+        retain: kind.is_retained(),
+        properties,
+        ..Packet::default()
+    }
 }
 
 /// RFC 3339, UTC, always three digits of milliseconds: a PLC may cut it by position.

@@ -7,8 +7,11 @@
 
 pub mod backoff;
 pub mod demo_broker;
+pub mod inbox;
 mod link;
 pub mod message;
+pub mod outgoing;
+mod pump;
 pub mod rumqtt;
 mod session;
 pub mod topics;
@@ -23,10 +26,12 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::store::Store;
+use inbox::{Inbox, Reply};
+use outgoing::{NotTaken, Outgoing};
 use rumqtt::RumqttDial;
 use session::{Session, Steering};
-use topics::{NameError, Topics};
-use transport::Dial;
+use topics::{Kind, NameError, Topics};
+use transport::{Dial, NotSubscribed, Packet};
 
 /// Where and how to deliver.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +193,11 @@ pub struct PublishState {
     pub oldest_unsent_age: Option<Duration>,
     /// Why the last connection failed; `None` once a later one has delivered something.
     pub last_error: Option<String>,
+    /// Subscriptions that the broker did not grant on the last connection: commands to these topics
+    /// do not arrive.
+    pub not_subscribed: Vec<NotSubscribed>,
+    /// Replies and events that were refused or lost with their connection, since the start.
+    pub dropped_replies: u64,
 }
 
 /// How delivery ended.
@@ -209,30 +219,51 @@ impl Publisher {
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Result<PublisherHandle, PublishError> {
-        Publisher::spawn_over(RumqttDial, options, store, clock)
+        Publisher::spawn_over(RumqttDial, options, store, clock, None)
     }
 
-    /// As [`Publisher::spawn`], over another transport.
+    /// As [`Publisher::spawn`], and gives `inbox` the messages that it asks for.
+    pub fn spawn_with_inbox(
+        options: PublishOptions,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        inbox: Arc<dyn Inbox>,
+    ) -> Result<PublisherHandle, PublishError> {
+        Publisher::spawn_over(RumqttDial, options, store, clock, Some(inbox))
+    }
+
+    /// As [`Publisher::spawn`], over another transport, with or without an inbox.
     pub fn spawn_over<D: Dial>(
         dial: D,
         options: PublishOptions,
         store: Store,
         clock: Arc<dyn Clock>,
+        inbox: Option<Arc<dyn Inbox>>,
     ) -> Result<PublisherHandle, PublishError> {
         options.check()?;
         let credentials = read_credentials(&options)?;
+        let topics = Topics::new(&options.prefix, &options.device)?;
+        let max_packet_bytes = options.max_packet_bytes;
         let wake = Arc::new(Notify::new());
+        let outgoing = Arc::new(Outgoing::default());
         let (stop, stop_seen) = watch::channel(None);
         let (state_out, state) = watch::channel(PublishState::default());
         let (ended_out, ended) = watch::channel(None);
-        let steering = Steering { wake: Arc::clone(&wake), stop: stop_seen, state: state_out };
+        let steering = Steering {
+            wake: Arc::clone(&wake),
+            stop: stop_seen,
+            state: state_out,
+            outgoing: Arc::clone(&outgoing),
+            inbox,
+        };
         let session = Session::new(dial, options, credentials, store, clock, steering)?;
         tokio::spawn(async move {
             let drained = session.run().await;
             // Nobody may be waiting.
             let _ = ended_out.send(Some(drained));
         });
-        Ok(PublisherHandle { wake, stop: Arc::new(stop), state, ended })
+        let stop = Arc::new(stop);
+        Ok(PublisherHandle { wake, stop, state, ended, outgoing, topics, max_packet_bytes })
     }
 }
 
@@ -258,12 +289,64 @@ pub struct PublisherHandle {
     stop: Arc<watch::Sender<Option<Instant>>>,
     state: watch::Receiver<PublishState>,
     ended: watch::Receiver<Option<Drained>>,
+    outgoing: Arc<Outgoing>,
+    topics: Topics,
+    max_packet_bytes: usize,
 }
 
 impl PublisherHandle {
     /// Says that something was committed. From any thread; never blocks.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// The topics of this device.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Keeps `payload` (JSON) as the newest state of `kind`, of `station` or of the device, and sends
+    /// it now and on every connection, at QoS 1, retained if `kind` is. What it replaces may never
+    /// be sent. From any thread; never blocks. A station's name must have been checked.
+    pub fn publish_state(
+        &self,
+        kind: Kind,
+        station: Option<&str>,
+        payload: Vec<u8>,
+    ) -> Result<(), NotTaken> {
+        let packet = message::packet(&self.topics, kind, station, payload);
+        self.fits(&packet)?;
+        self.outgoing.put_state(packet)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Sends `payload` (JSON) once, at QoS 1, if there is a connection now. What cannot go now never
+    /// goes, and is counted. From any thread; never blocks. A station's name must have been checked.
+    pub fn publish_event(
+        &self,
+        kind: Kind,
+        station: Option<&str>,
+        payload: Vec<u8>,
+    ) -> Result<(), NotTaken> {
+        self.put_reply(message::packet(&self.topics, kind, station, payload))
+    }
+
+    /// Answers a message, as [`PublisherHandle::publish_event`] sends.
+    pub fn reply(&self, reply: Reply) -> Result<(), NotTaken> {
+        self.put_reply(reply.packet())
+    }
+
+    fn put_reply(&self, packet: Packet) -> Result<(), NotTaken> {
+        self.fits(&packet)?;
+        self.outgoing.put_reply(packet)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn fits(&self, packet: &Packet) -> Result<(), NotTaken> {
+        let (bytes, most) = (packet.wire_bytes(), self.max_packet_bytes);
+        if bytes > most { Err(NotTaken::TooLong { bytes, most }) } else { Ok(()) }
     }
 
     /// How delivery stands, now and whenever it changes.

@@ -11,16 +11,22 @@ use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, EventLoop, LastWill, MqttOptions, Outgoing, QoS};
+use rumqttc::{
+    AsyncClient, EventLoop, LastWill, MqttOptions, Outgoing, QoS, SubscribeFilter,
+    SubscribeReasonCode,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::transport::{Connection, Dial, DialOptions, Event, Packet, Refused, Token};
+use super::transport::{
+    Connection, Dial, DialOptions, Event, Incoming, Limits, NotSubscribed, Packet, Qos, Refused,
+    Token,
+};
 
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Messages that the queue takes beyond the window: the offline status and the goodbye.
+/// Messages that the queue takes beyond the window: subscriptions, offline status, goodbye.
 const QUEUE_SPARE: usize = 4;
 
 /// Makes rumqttc connections.
@@ -40,7 +46,8 @@ impl Dial for RumqttDial {
         let submitted = Arc::new(Mutex::new(VecDeque::new()));
         // Bounded: at most the window can be acknowledged before the session looks.
         let (report, events) = mpsc::channel(queue + 2);
-        let poll = tokio::spawn(poll(event_loop, Arc::clone(&submitted), report));
+        let subscriber = Subscriber::new(client.clone(), options.subscriptions.clone());
+        let poll = tokio::spawn(poll(event_loop, Arc::clone(&submitted), subscriber, report));
         RumqttConnection { client, submitted, next_token: 1, events, poll }
     }
 }
@@ -62,7 +69,7 @@ fn library_options(options: &DialOptions) -> MqttOptions {
         .set_last_will(LastWill::new(
             &will.topic,
             will.payload.clone(),
-            QoS::AtLeastOnce,
+            quality(will.qos),
             will.retain,
         ));
     if let Some((user, password)) = &options.credentials {
@@ -87,7 +94,7 @@ impl Connection for RumqttConnection {
         // Locked over both steps: the poll task must not see the message before its token.
         let mut submitted = lock(&self.submitted);
         self.client
-            .try_publish(packet.topic, QoS::AtLeastOnce, packet.retain, packet.payload)
+            .try_publish(packet.topic, quality(packet.qos), packet.retain, packet.payload)
             .map_err(|_| Refused)?;
         submitted.push_back(token);
         self.next_token += 1;
@@ -121,16 +128,73 @@ impl Drop for RumqttConnection {
     }
 }
 
+fn quality(qos: Qos) -> QoS {
+    match qos {
+        Qos::AtMostOnce => QoS::AtMostOnce,
+        Qos::AtLeastOnce => QoS::AtLeastOnce,
+    }
+}
+
+/// Asks for the subscriptions once the broker has accepted us.
+struct Subscriber {
+    client: AsyncClient,
+    filters: Vec<String>,
+}
+
+impl Subscriber {
+    fn new(client: AsyncClient, filters: Vec<String>) -> Subscriber {
+        Subscriber { client, filters }
+    }
+
+    fn ask(&self) -> Result<(), String> {
+        if self.filters.is_empty() {
+            return Ok(());
+        }
+        let filters = self.filters.iter();
+        let filters = filters.map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        let asked = self.client.try_subscribe_many(filters);
+        asked.map_err(|_| format!("these are no topic filters: {}", self.filters.join(", ")))
+    }
+
+    fn refused(&self, codes: &[SubscribeReasonCode]) -> Vec<NotSubscribed> {
+        let answers = self.filters.iter().zip(codes);
+        let refused = answers.filter(|(_, code)| matches!(code, SubscribeReasonCode::Failure));
+        refused
+            .map(|(filter, _)| NotSubscribed {
+                filter: filter.clone(),
+                reason: "it does not say why (MQTT 3.1.1)".to_owned(),
+            })
+            .collect()
+    }
+}
+
 /// Runs the library until its first error.
 async fn poll(
     mut event_loop: EventLoop,
     submitted: Arc<Mutex<VecDeque<Token>>>,
+    subscriber: Subscriber,
     report: mpsc::Sender<Event>,
 ) {
     let mut tokens: HashMap<u16, Token> = HashMap::new();
     loop {
         let event = match event_loop.poll().await {
-            Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => Event::Connected,
+            Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => match subscriber.ask() {
+                Ok(()) => Event::Connected(Limits::default()),
+                Err(why) => Event::Closed(why),
+            },
+            Ok(rumqttc::Event::Incoming(rumqttc::Packet::SubAck(answer))) => {
+                Event::Subscribed(subscriber.refused(&answer.return_codes))
+            }
+            Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(message))) => {
+                Event::Message(Incoming {
+                    topic: message.topic,
+                    payload: message.payload.to_vec(),
+                    retain: message.retain,
+                    duplicate: message.dup,
+                    response_topic: None,
+                    correlation: None,
+                })
+            }
             Ok(rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack))) => {
                 match tokens.remove(&ack.pkid) {
                     Some(token) => Event::Acknowledged(token),
@@ -138,10 +202,15 @@ async fn poll(
                 }
             }
             Ok(rumqttc::Event::Outgoing(Outgoing::Publish(number))) => {
-                if let Some(token) = lock(&submitted).pop_front() {
-                    tokens.insert(number, token);
+                match (lock(&submitted).pop_front(), number) {
+                    // The library flushes before it tells; no number: QoS 0.
+                    (Some(token), 0) => Event::Written(token),
+                    (Some(token), _) => {
+                        tokens.insert(number, token);
+                        continue;
+                    }
+                    (None, _) => continue,
                 }
-                continue;
             }
             Ok(rumqttc::Event::Outgoing(Outgoing::Disconnect)) => {
                 Event::Closed("closed on purpose".to_owned())

@@ -10,9 +10,11 @@
 //! - Nothing waits for the broker but this task; nothing here waits without a limit. A connection
 //!   that acknowledges nothing for the watchdog's time is dropped even if it looks alive.
 //! - A row that can never be sent is put aside, loudly, and the next one goes.
-//! - On every connection the status goes first, then results, then `last` messages. Of these only
-//!   the newest of a station is kept, in memory: they are copies of sent rows, so on a new
-//!   connection they are taken from the outbox again, for a broker that came back without memory.
+//! - On every connection the subscriptions are answered first, then the status goes, then states,
+//!   results, and `last` messages. Of these only the newest of a station is kept, in memory: they
+//!   are copies of sent rows, so on a new connection they are taken from the outbox again, for a
+//!   broker that came back without memory.
+//! - A subscription that the broker does not grant is an error that is told, and results flow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,16 +24,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
+use super::inbox::Inbox;
 use super::link::{Link, Purpose};
 use super::message::{self, Status};
-use super::topics::{self, Topics};
-use super::transport::{Connection, Dial, DialOptions, Event, Packet};
+use super::outgoing::Outgoing;
+use super::topics::{Kind, Topics};
+use super::transport::{Connection, Dial, DialOptions, Event, Incoming, NotSubscribed, Packet};
 use super::{Drained, PublishError, PublishOptions, PublishState};
 use crate::clock::Clock;
 use crate::store::{OutboxRow, Store, StoreError};
 
 /// How often the state is counted anew and the outbox tidied, at the least.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Most events taken in before results go out again.
+const TAKE_MAX: usize = 64;
 
 /// How long the acknowledgement of the offline status is waited for.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,6 +49,8 @@ enum End {
     Lost(String),
     /// Asked to stop, and did.
     Stopped,
+    /// Nobody steers any more.
+    Abandoned,
 }
 
 /// The channels to the one who steers.
@@ -49,17 +58,19 @@ pub(super) struct Steering {
     pub(super) wake: Arc<Notify>,
     pub(super) stop: watch::Receiver<Option<Instant>>,
     pub(super) state: watch::Sender<PublishState>,
+    pub(super) outgoing: Arc<Outgoing>,
+    pub(super) inbox: Option<Arc<dyn Inbox>>,
 }
 
 /// The delivery task.
 pub(super) struct Session<D: Dial> {
     dial: D,
     dial_options: DialOptions,
-    options: PublishOptions,
-    topics: Topics,
+    pub(super) options: PublishOptions,
+    pub(super) topics: Topics,
     store: Store,
     clock: Arc<dyn Clock>,
-    steering: Steering,
+    pub(super) steering: Steering,
     tick: Interval,
     backoff: Backoff,
 }
@@ -74,11 +85,7 @@ impl<D: Dial> Session<D> {
         steering: Steering,
     ) -> Result<Session<D>, PublishError> {
         let topics = Topics::new(&options.prefix, &options.device)?;
-        let last_will = Packet {
-            topic: topics.status(),
-            payload: message::status(&options.device, &options.stations, Status::Lost),
-            retain: true,
-        };
+        let last_will = status(&options, &topics, Status::Lost);
         let dial_options = DialOptions {
             host: options.host.clone(),
             port: options.port,
@@ -89,6 +96,7 @@ impl<D: Dial> Session<D> {
             inflight: options.inflight,
             max_packet_bytes: options.max_packet_bytes,
             last_will,
+            subscriptions: steering.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters()),
         };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -140,6 +148,15 @@ impl<D: Dial> Session<D> {
     /// Dials, and serves the connection to its end.
     async fn converse(&mut self) -> End {
         let mut link = Link::new(self.dial.dial(&self.dial_options));
+        let end = self.serve(&mut link).await;
+        self.steering.outgoing.disconnected(link.replies());
+        if matches!(end, End::Stopped) && link.connected {
+            self.say_goodbye(link).await;
+        }
+        end
+    }
+
+    async fn serve(&mut self, link: &mut Link<D::Connection>) -> End {
         let wake = Arc::clone(&self.steering.wake);
         let mut stopping = false;
         loop {
@@ -151,20 +168,21 @@ impl<D: Dial> Session<D> {
             }
             let too_late = stop_at.is_some_and(|deadline| deadline <= Instant::now());
             if link.connected {
-                if let Err(why) = self.pump(&mut link).await {
+                if let Err(why) = self.pump(link).await {
                     return End::Lost(why);
                 }
-                if too_late || (stop_at.is_some() && link.is_idle()) {
-                    self.say_goodbye(link).await;
+                let idle = link.is_idle() && self.steering.outgoing.is_empty();
+                if stop_at.is_some() && idle {
                     return End::Stopped;
                 }
-            } else if too_late {
+            }
+            if too_late {
                 return End::Stopped;
             }
             let patience = link.patience_ends(&self.options);
             select! {
                 event = link.connection.next() => {
-                    if let Err(why) = self.take(event, &mut link).await {
+                    if let Err(why) = self.take(event, link).await {
                         return End::Lost(why);
                     }
                 }
@@ -172,7 +190,7 @@ impl<D: Dial> Session<D> {
                 // Nobody steers any more. The broker sends the last will, as after a crash.
                 changed = self.steering.stop.changed() => match changed {
                     Ok(()) => link.look = true,
-                    Err(_) => return End::Stopped,
+                    Err(_) => return End::Abandoned,
                 },
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
                     return End::Lost(link.silence(&self.options));
@@ -188,9 +206,25 @@ impl<D: Dial> Session<D> {
         let mut rows = Vec::new();
         let mut closed = Ok(());
         let mut next = Some(event);
+        let mut taken = 0;
         while let Some(event) = next {
+            taken += 1;
             match event {
-                Event::Connected => self.greet(link).await?,
+                Event::Connected(_) if self.dial_options.subscriptions.is_empty() => {
+                    self.greet(link).await?;
+                }
+                Event::Connected(_) => link.progress = Instant::now(),
+                Event::Subscribed(refused) => {
+                    self.note_subscriptions(&refused);
+                    self.greet(link).await?;
+                }
+                Event::Message(message) => self.hand_in(message),
+                // All of ours go at QoS 1.
+                Event::Written(_) => {}
+                Event::Declined { reason, .. } => {
+                    closed = Err(format!("the broker did not take a message: {reason}"));
+                    break;
+                }
                 Event::Acknowledged(token) => {
                     link.progress = Instant::now();
                     if let Some(Purpose::Result(row)) = link.outstanding.remove(&token) {
@@ -207,7 +241,8 @@ impl<D: Dial> Session<D> {
                     break;
                 }
             }
-            next = link.connection.try_next();
+            // What comes in without end must not keep results from going out.
+            next = if taken < TAKE_MAX { link.connection.try_next() } else { None };
         }
         if !rows.is_empty() {
             self.mark_sent(rows, link).await?;
@@ -248,7 +283,9 @@ impl<D: Dial> Session<D> {
         link.connected = true;
         link.look = true;
         link.progress = Instant::now();
-        link.submit(self.status(Status::Online(self.clock.now())), Purpose::Status)?;
+        let online = status(&self.options, &self.topics, Status::Online(self.clock.now()));
+        link.submit(online, Purpose::Status)?;
+        self.steering.outgoing.connected();
         let stations = self.options.stations.clone();
         let newest = self
             .with_store(move |store| {
@@ -263,60 +300,11 @@ impl<D: Dial> Session<D> {
         Ok(())
     }
 
-    /// Hands over what the window has room for.
-    async fn pump(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
-        while link.look && link.room(&self.options) > 0 {
-            let (room, after) = (link.room(&self.options), link.cursor);
-            let rows = self.with_store(move |store| store.unsent(room, after)).await?;
-            link.look = rows.len() == room;
-            for row in rows {
-                link.cursor = row.id;
-                match self.packet(&row) {
-                    Ok(packet) => link.submit(packet, Purpose::Result(row))?,
-                    Err(reason) => self.put_aside(&row, reason).await?,
-                }
-            }
-        }
-        // Only when no result waits any more: while a backlog drains, each would be outdated by
-        // the next.
-        while !link.look && link.room(&self.options) > 0 {
-            let Some((station, payload)) = link.lasts.pop_first() else { break };
-            let packet = Packet { topic: self.topics.last(&station), payload, retain: true };
-            link.submit(packet, Purpose::Last)?;
-        }
-        Ok(())
-    }
-
-    /// The message of `row`, or why it can never be sent.
-    fn packet(&self, row: &OutboxRow) -> Result<Packet, String> {
-        topics::check_name(&row.station).map_err(|why| why.to_string())?;
-        let topic = self.topics.result(&row.station);
-        let packet = Packet { topic, payload: row.payload.clone(), retain: false };
-        let (bytes, most) = (packet.wire_bytes(), self.options.max_packet_bytes);
-        if bytes > most {
-            return Err(format!("its packet would have {bytes} bytes, max_packet_bytes is {most}"));
-        }
-        Ok(packet)
-    }
-
-    async fn put_aside(&mut self, row: &OutboxRow, reason: String) -> Result<(), String> {
-        let result_id = row.result_id.as_str();
-        tracing::error!(
-            result_id,
-            reason,
-            "a result can never be published and was put aside; it stays in the record"
-        );
-        let id = row.id;
-        self.with_store(move |store| store.quarantine(id, &reason)).await?;
-        self.refresh().await;
-        Ok(())
-    }
-
     /// Says that the device is offline, and ends the connection in good form.
     async fn say_goodbye(&mut self, mut link: Link<D::Connection>) {
         let until = Instant::now() + GOODBYE_TIMEOUT;
-        let status = self.status(Status::Stopped(self.clock.now()));
-        if link.submit(status, Purpose::Status).is_ok() {
+        let stopped = status(&self.options, &self.topics, Status::Stopped(self.clock.now()));
+        if link.submit(stopped, Purpose::Status).is_ok() {
             while link.outstanding.values().any(|purpose| matches!(purpose, Purpose::Status)) {
                 match timeout_at(until, link.connection.next()).await {
                     Ok(event) => {
@@ -331,9 +319,21 @@ impl<D: Dial> Session<D> {
         link.connection.close().await;
     }
 
-    fn status(&self, status: Status) -> Packet {
-        let payload = message::status(&self.options.device, &self.options.stations, status);
-        Packet { topic: self.topics.status(), payload, retain: true }
+    /// Gives a message to the one who asked for it; a refusal goes out as its reply.
+    fn hand_in(&self, message: Incoming) {
+        let Some(inbox) = &self.steering.inbox else { return };
+        if let Some(reply) = inbox.take(message)
+            && let Err(why) = self.steering.outgoing.put_reply(reply.packet())
+        {
+            tracing::warn!(%why, "a reply was dropped");
+        }
+    }
+
+    fn note_subscriptions(&self, refused: &[NotSubscribed]) {
+        for NotSubscribed { filter, reason } in refused {
+            tracing::error!(filter, reason, "the MQTT broker does not let us subscribe");
+        }
+        self.steering.state.send_modify(|state| state.not_subscribed = refused.to_vec());
     }
 
     async fn housekeeping(&mut self) {
@@ -345,12 +345,13 @@ impl<D: Dial> Session<D> {
     }
 
     /// Counts the outbox for those who watch.
-    async fn refresh(&mut self) {
+    pub(super) async fn refresh(&mut self) {
         match self.with_store(|store| store.outbox_state()).await {
             Ok(outbox) => self.steering.state.send_modify(|state| {
                 state.unsent = outbox.unsent;
                 state.quarantined = outbox.quarantined;
                 state.oldest_unsent_age = outbox.oldest_age;
+                state.dropped_replies = self.steering.outgoing.dropped();
             }),
             Err(why) => tracing::warn!(why, "the outbox could not be counted"),
         }
@@ -358,7 +359,7 @@ impl<D: Dial> Session<D> {
 
     /// Does `work` on a thread that may block. A failure ends the connection, and with it what was
     /// under way; the rows are still there.
-    async fn with_store<T: Send + 'static>(
+    pub(super) async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, String> {
@@ -368,4 +369,10 @@ impl<D: Dial> Session<D> {
             Err(why) => Err(format!("the store's thread ended: {why}")),
         }
     }
+}
+
+/// The message that says whether the device is there.
+fn status(options: &PublishOptions, topics: &Topics, status: Status) -> Packet {
+    let payload = message::status(&options.device, &options.stations, status);
+    message::packet(topics, Kind::Status, None, payload)
 }

@@ -1,10 +1,17 @@
 //! Names and topics: where a message goes.
 //!
-//! | topic                              | sent                    | retained |
-//! |------------------------------------|-------------------------|----------|
-//! | `{prefix}/{device}/{station}/result` | each result           | no       |
-//! | `{prefix}/{device}/{station}/last`   | the newest result     | yes      |
-//! | `{prefix}/{device}/status`           | online, offline, will | yes      |
+//! | topic                                 | sent                         | retained |
+//! |---------------------------------------|------------------------------|----------|
+//! | `{prefix}/{device}/{station}/result`    | each result                  | no       |
+//! | `{prefix}/{device}/{station}/last`      | the newest result            | yes      |
+//! | `{prefix}/{device}/{station}/state`     | what the station is doing    | yes      |
+//! | `{prefix}/{device}/{station}/event`     | a step of one inspection     | no       |
+//! | `{prefix}/{device}/{station}/cmd/{name}` | to us: a command             | –        |
+//! | `{prefix}/{device}/heartbeat`           | the program runs             | no       |
+//! | `{prefix}/{device}/chain`               | the newest link of the record | yes     |
+//! | `{prefix}/{device}/status`              | online, offline, will        | yes      |
+//!
+//! State, event, command, heartbeat may stand below a station or below the device.
 
 /// Longest name of a device or a station, and longest level of the prefix, in characters.
 pub const NAME_MAX_CHARS: usize = 64;
@@ -54,6 +61,57 @@ pub fn check_prefix(prefix: &str) -> Result<(), NameError> {
     prefix.split('/').try_for_each(check_name)
 }
 
+/// What a message is. Decides its topic, its schema, and whether the broker keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The result of one inspection.
+    Result,
+    /// The newest result of a station.
+    Last,
+    /// Whether the device is there.
+    Status,
+    /// What a station or the device is doing.
+    State,
+    /// A step of one inspection, as it happens.
+    Event,
+    /// The program runs.
+    Heartbeat,
+    /// The newest link of the record's chain.
+    Chain,
+}
+
+impl Kind {
+    /// The last level of its topic.
+    pub fn level(self) -> &'static str {
+        match self {
+            Kind::Result => "result",
+            Kind::Last => "last",
+            Kind::Status => "status",
+            Kind::State => "state",
+            Kind::Event => "event",
+            Kind::Heartbeat => "heartbeat",
+            Kind::Chain => "chain",
+        }
+    }
+
+    /// Whether the broker keeps it for those who come late.
+    pub fn is_retained(self) -> bool {
+        matches!(self, Kind::Last | Kind::Status | Kind::State | Kind::Chain)
+    }
+
+    /// The schema of its payload and its version, as the user property `schema` names it.
+    pub fn schema(self) -> &'static str {
+        match self {
+            Kind::Result | Kind::Last => "result/1",
+            Kind::Status => "status/1",
+            Kind::State => "state/1",
+            Kind::Event => "event/1",
+            Kind::Heartbeat => "heartbeat/1",
+            Kind::Chain => "chain/1",
+        }
+    }
+}
+
 /// The topics of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
@@ -68,19 +126,21 @@ impl Topics {
         Ok(Topics { root: format!("{prefix}/{device}") })
     }
 
-    /// Each result of `station`, whose name must have been checked.
-    pub fn result(&self, station: &str) -> String {
-        format!("{}/{station}/result", self.root)
+    /// The topic of a message of `kind`, of a station or of the device. A station's name must have
+    /// been checked.
+    pub fn of(&self, kind: Kind, station: Option<&str>) -> String {
+        match station {
+            Some(station) => format!("{}/{station}/{}", self.root, kind.level()),
+            None => format!("{}/{}", self.root, kind.level()),
+        }
     }
 
-    /// The newest result of `station`, kept by the broker for those who come late.
-    pub fn last(&self, station: &str) -> String {
-        format!("{}/{station}/last", self.root)
-    }
-
-    /// Whether the device is there, kept by the broker.
-    pub fn status(&self) -> String {
-        format!("{}/status", self.root)
+    /// Where the command `name` to a station, or to the device, comes in.
+    pub fn command(&self, station: Option<&str>, name: &str) -> String {
+        match station {
+            Some(station) => format!("{}/{station}/cmd/{name}", self.root),
+            None => format!("{}/cmd/{name}", self.root),
+        }
     }
 }
 
@@ -107,8 +167,9 @@ mod tests {
             assert!(check_prefix(bad).is_err(), "{bad:?}");
         }
         let topics = Topics::new("acme/plant1", "dev7").expect("good names");
-        assert_eq!(topics.result("s1"), "acme/plant1/dev7/s1/result");
-        assert_eq!(topics.last("s1"), "acme/plant1/dev7/s1/last");
-        assert_eq!(topics.status(), "acme/plant1/dev7/status");
+        assert_eq!(topics.of(Kind::Result, Some("s1")), "acme/plant1/dev7/s1/result");
+        assert_eq!(topics.of(Kind::Status, None), "acme/plant1/dev7/status");
+        assert_eq!(topics.command(Some("s1"), "trigger"), "acme/plant1/dev7/s1/cmd/trigger");
+        assert_eq!(topics.command(None, "reset"), "acme/plant1/dev7/cmd/reset");
     }
 }

@@ -10,8 +10,31 @@ use std::time::Duration;
 /// Tells the broker's acknowledgements apart: counts up for each accepted message of a connection.
 pub type Token = u64;
 
-/// A message to be sent at QoS 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How surely a message is to arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Qos {
+    /// Written once; nobody confirms it.
+    AtMostOnce,
+    /// The broker confirms that it has it.
+    #[default]
+    AtLeastOnce,
+}
+
+/// What a message says about itself beside its payload. MQTT 5 carries it, 3.1.1 does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// The form of the payload, such as `application/json`.
+    pub content_type: Option<&'static str>,
+    /// Which schema the payload follows: the user property `schema`.
+    pub schema: Option<&'static str>,
+    /// How long the broker keeps the message for those who are away; for ever if `None`.
+    pub expiry_s: Option<u32>,
+    /// What a request called itself, given back to it with its answer.
+    pub correlation: Option<Vec<u8>>,
+}
+
+/// A message to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// Where to.
     pub topic: String,
@@ -19,23 +42,83 @@ pub struct Packet {
     pub payload: Vec<u8>,
     /// Whether the broker is to keep it for those who come late.
     pub retain: bool,
+    /// Whether its arrival is confirmed.
+    pub qos: Qos,
+    /// What it says about itself.
+    pub properties: Properties,
 }
 
 impl Packet {
     /// No less than the bytes of this message on the wire: fixed header 5, length of the topic 2,
-    /// packet number 2.
+    /// packet number 2; with MQTT 5 the length of the properties 4, and each with its name and
+    /// lengths.
     pub fn wire_bytes(&self) -> usize {
-        self.topic.len() + self.payload.len() + 9
+        let properties = &self.properties;
+        let content_type = properties.content_type.map_or(0, |text| 3 + text.len());
+        let schema = properties.schema.map_or(0, |text| 5 + "schema".len() + text.len());
+        let expiry = properties.expiry_s.map_or(0, |_| 5);
+        let correlation = properties.correlation.as_ref().map_or(0, |bytes| 3 + bytes.len());
+        let described = content_type + schema + expiry + correlation;
+        self.topic.len() + self.payload.len() + 13 + described
     }
+}
+
+/// A message that came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Incoming {
+    /// Where it was sent to.
+    pub topic: String,
+    /// The bytes, at most [`DialOptions::max_packet_bytes`] of them. Hostile until checked.
+    pub payload: Vec<u8>,
+    /// The broker kept it from before this connection: an old message. A command must not be obeyed.
+    pub retain: bool,
+    /// It may have come before. A copy may also come without this mark.
+    pub duplicate: bool,
+    /// Where its sender awaits the answer (MQTT 5).
+    pub response_topic: Option<String>,
+    /// What its sender calls it; to be given back with the answer (MQTT 5).
+    pub correlation: Option<Vec<u8>>,
+}
+
+/// What the broker allows on this connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest packet that it takes, in bytes; `None`: it did not say.
+    pub max_packet_bytes: Option<usize>,
+}
+
+/// A subscription that the broker did not grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotSubscribed {
+    /// The topic filter.
+    pub filter: String,
+    /// The broker's reason.
+    pub reason: String,
 }
 
 /// What happened on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The broker has accepted us.
-    Connected,
+    Connected(Limits),
+    /// The broker has answered our subscriptions; these it did not grant. Comes once after
+    /// [`Event::Connected`] if there are any, and no message comes before it that they ask for.
+    Subscribed(Vec<NotSubscribed>),
     /// The broker has taken over responsibility for this message.
     Acknowledged(Token),
+    /// The broker has this message and will not take it.
+    Declined {
+        /// Which one.
+        token: Token,
+        /// The broker's reason.
+        reason: String,
+        /// Sent again, it would be declined again.
+        lasting: bool,
+    },
+    /// A message at [`Qos::AtMostOnce`] was written to the network.
+    Written(Token),
+    /// A message came in. The broker has our acknowledgement already.
+    Message(Incoming),
     /// The connection is gone, or could not be made; nothing comes after this.
     Closed(String),
 }
@@ -66,6 +149,8 @@ pub struct DialOptions {
     pub max_packet_bytes: usize,
     /// What the broker says when we vanish.
     pub last_will: Packet,
+    /// Topic filters that are subscribed to at QoS 1 as soon as the broker has accepted us.
+    pub subscriptions: Vec<String>,
 }
 
 /// Makes connections.

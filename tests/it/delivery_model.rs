@@ -6,7 +6,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inspectd::publish::transport::{Connection, Dial, DialOptions, Event, Packet, Refused, Token};
+use inspectd::publish::transport::{
+    Connection, Dial, DialOptions, Event, Limits, Packet, Refused, Token,
+};
 use inspectd::publish::{PublishOptions, Publisher};
 use inspectd::store::{OutboxMessage, TopicKind};
 use proptest::prelude::*;
@@ -80,7 +82,7 @@ impl Dial for FakeDial {
         drop(broker);
         match refused {
             true => connection.break_off(),
-            false => connection.tell(Event::Connected),
+            false => connection.tell(Event::Connected(Limits::default())),
         }
         connection
     }
@@ -170,7 +172,7 @@ async fn deliver(fates: Vec<Fate>, messages: u64) {
     options.backoff_max = Duration::from_millis(2);
     let dial = FakeDial(Arc::clone(&broker));
     let publisher =
-        Publisher::spawn_over(dial, options, store.clone(), clock()).expect("good options");
+        Publisher::spawn_over(dial, options, store.clone(), clock(), None).expect("good options");
     let mut payloads = Vec::new();
     for job_id in 1..=messages {
         let payload = format!("{{\"job_id\":{job_id}}}").into_bytes();

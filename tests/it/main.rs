@@ -23,6 +23,7 @@ mod grammar;
 #[cfg(feature = "gst")]
 mod line;
 mod mqtt;
+mod mqtt_inbox;
 mod outbox_model;
 mod overload;
 mod pipeline;

@@ -1,61 +1,18 @@
 //! Delivery to a real broker, which is killed, stalled and started again.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use inspectd::inspection::Inspection;
-use inspectd::publish::{PublishOptions, PublishState, Publisher, PublisherHandle, message};
-use inspectd::store::{OutboxMessage, Store, TopicKind};
+use inspectd::publish::{PublishOptions, PublishState, Publisher, message};
+use inspectd::store::{OutboxMessage, TopicKind};
 use inspectd::verdict::Seen as Saw;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
+use crate::support::delivery::Line;
 use crate::support::mosquitto::{DEADLINE, Gate, Mosquitto, Subscriber};
 use crate::support::records::{DEVICE, clock, inspection, open};
-
-/// A store with a publisher, as the daemon joins them.
-struct Line {
-    store: Store,
-    publisher: PublisherHandle,
-}
-
-impl Line {
-    fn start(dir: &Path, port: u16) -> Line {
-        Line::start_with(dir, port, |_| {})
-    }
-
-    fn start_with(dir: &Path, port: u16, change: impl FnOnce(&mut PublishOptions)) -> Line {
-        let store = open(dir);
-        let stations = ["left".to_owned(), "right".to_owned()];
-        let mut options = PublishOptions::new("127.0.0.1", port, DEVICE, &stations);
-        options.prefix = "acme/plant1".into();
-        options.backoff_min = Duration::from_millis(50);
-        options.backoff_max = Duration::from_millis(200);
-        options.watchdog = Duration::from_secs(2);
-        change(&mut options);
-        let publisher =
-            Publisher::spawn(options, store.clone(), clock()).expect("the options are good");
-        Line { store, publisher }
-    }
-
-    /// Commits one result, as the inspector does: blocking, then a wake.
-    fn commit(&self, station: &str, job_id: u64) -> Inspection {
-        let look = inspection(station, job_id);
-        self.store.commit(&look, &[message::result(&look)]).expect("a commit");
-        self.publisher.wake();
-        look
-    }
-
-    async fn wait(&self, what: &str, condition: impl FnMut(&PublishState) -> bool) -> PublishState {
-        let mut state = self.publisher.state();
-        let found = tokio::time::timeout(DEADLINE, state.wait_for(condition)).await;
-        match found {
-            Ok(found) => found.expect("the publisher lives").clone(),
-            Err(_) => panic!("waited in vain for {what}: {:?}", self.publisher.state().borrow()),
-        }
-    }
-}
 
 fn folder() -> TempDir {
     tempdir().expect("a folder")

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -149,6 +149,7 @@ impl Seen {
 /// to us before it acknowledges it to its sender, and has nothing of ours unread when it dies, so
 /// what it acknowledged has reached us.
 pub struct Subscriber {
+    client: AsyncClient,
     seen: watch::Receiver<Seen>,
     task: JoinHandle<()>,
 }
@@ -157,8 +158,12 @@ impl Subscriber {
     /// Subscribes at the broker on `port` and waits until that is confirmed.
     pub async fn start(port: u16) -> Subscriber {
         let (report, seen) = watch::channel(Seen::default());
-        let task = tokio::spawn(listen(port, report));
-        let subscriber = Subscriber { seen, task };
+        let name = format!("subscriber-{}", uuid::Uuid::now_v7().simple());
+        let mut options = MqttOptions::new(name, "127.0.0.1", port);
+        options.set_max_packet_size(1 << 20, 1 << 20);
+        let (client, events) = AsyncClient::new(options, 10);
+        let task = tokio::spawn(listen(client.clone(), events, report));
+        let subscriber = Subscriber { client, seen, task };
         subscriber.wait("the subscription", |seen| seen.subscribed > 0).await;
         subscriber
     }
@@ -173,6 +178,12 @@ impl Subscriber {
         }
     }
 
+    /// Sends a message of its own, at QoS 1.
+    pub fn send(&self, topic: &str, payload: &str, retain: bool) {
+        let sent = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload);
+        sent.expect("room in the queue");
+    }
+
     /// What was seen so far.
     pub fn seen(&self) -> Seen {
         self.seen.borrow().clone()
@@ -185,11 +196,7 @@ impl Drop for Subscriber {
     }
 }
 
-async fn listen(port: u16, report: watch::Sender<Seen>) {
-    let name = format!("subscriber-{}", uuid::Uuid::now_v7().simple());
-    let mut options = MqttOptions::new(name, "127.0.0.1", port);
-    options.set_max_packet_size(1 << 20, 1 << 20);
-    let (client, mut events) = AsyncClient::new(options, 10);
+async fn listen(client: AsyncClient, mut events: EventLoop, report: watch::Sender<Seen>) {
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
