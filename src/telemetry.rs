@@ -103,6 +103,16 @@ pub fn record_failed(reason: &str) {
     error!(reason, "Record could not be written; stopping.");
 }
 
+/// The run before was cut off: power, crash or kill.
+pub fn unclean_start() {
+    warn!("The run before did not stop in good order; the audit log says so.");
+}
+
+/// The audit log is not what its kept heads say.
+pub fn heads_differ(how: &str) {
+    error!(how, "THE AUDIT LOG CONTRADICTS ITS KEPT HEADS; run `inspectd audit verify`.");
+}
+
 /// The end is near.
 pub fn stopping(why: &str) {
     info!(why, "Stopping: finishing the part in hand.");

@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::inspector::{Clerk, EngineModel, Inspector, Model, Part};
 use crate::publish::{Publisher, PublisherHandle};
 use crate::station::Station;
-use crate::store::Store;
+use crate::store::{Store, events};
 use crate::telemetry;
 use crate::verdict::Reason;
 use crate::vlm::{Digest, Engine, device};
@@ -89,12 +89,14 @@ pub fn serve<M: Model + Send>(
     device: &str,
 ) -> Result<Summary, DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, model_digest, &program_digest());
+    let run = describe_run(settings, stations, model_digest, device);
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, model_digest, &run.program_sha256);
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let stop = Arc::new(Stop::new(options.parts));
     let lines = open_lines(stations, &clock, &store, &clerk, &stop)?;
     let runtime = runtime()?;
     let publisher = start_publisher(&runtime, settings, &store, &clock)?;
+    record_start(&store, &run)?;
     let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
     let database = settings.store.path.display().to_string();
     let path = settings.model.path.display().to_string();
@@ -110,6 +112,10 @@ pub fn serve<M: Model + Send>(
     });
     let (unsent, acknowledged) = drained.unwrap_or_default();
     let records = recorder.records();
+    if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
+        // Nothing is lost by it: the next start says that this run did not end in good order.
+        telemetry::record_failed(&error.to_string());
+    }
     telemetry::stopped(records, unsent);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
@@ -132,6 +138,36 @@ pub fn load_engine(settings: &Settings) -> Result<Arc<Engine>, DaemonError> {
 pub fn use_threads(threads: usize) {
     // The one error is that the pool stands already, as in a second load: then its size holds.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+/// What inspects from now on, as the audit log's `start` tells it.
+fn describe_run(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+    model_digest: &str,
+    device: &str,
+) -> events::Run {
+    let digest = |station: &Arc<Station>| (station.name.clone(), station.config_digest.clone());
+    events::Run {
+        device: settings.device.clone(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        program_sha256: program_digest(),
+        model_sha256: model_digest.to_owned(),
+        computes_on: device.to_owned(),
+        stations: stations.iter().map(digest).collect(),
+    }
+}
+
+/// Records the start, and tells the operator what is wrong with the end before it.
+fn record_start(store: &Store, run: &events::Run) -> Result<(), DaemonError> {
+    let start = store.record_start(run)?;
+    if start.unclean {
+        telemetry::unclean_start();
+    }
+    if let Some(how) = &start.heads_differ {
+        telemetry::heads_differ(how);
+    }
+    Ok(())
 }
 
 /// SHA-256 of the running program's file, or `unknown` where the system hides it.

@@ -10,7 +10,7 @@ use super::topics::{Kind, NAME_MAX_CHARS, Topics};
 use super::transport::{Packet, Properties};
 use crate::clock::Stamp;
 use crate::inspection::{Inspection, SCHEMA_VERSION};
-use crate::store::{OutboxMessage, TopicKind};
+use crate::store::{Anchor, OutboxMessage, TopicKind};
 use crate::verdict::Seen;
 
 /// The form of every payload.
@@ -176,6 +176,30 @@ pub fn packet(topics: &Topics, kind: Kind, station: Option<&str>, payload: Vec<u
         properties,
         ..Packet::default()
     }
+}
+
+/// JSON Schema (2020-12) of a chain's head.
+pub const CHAIN_SCHEMA: &str = include_str!("schema/chain.schema.json");
+
+/// The head of the audit log as it goes out: the anchor itself, so that what a broker kept can be
+/// given to `inspectd audit verify --anchor` as it is.
+#[derive(Debug, Serialize)]
+struct ChainHeadMessage<'a> {
+    schema_version: u32,
+    creation_time: String,
+    #[serde(flatten)]
+    anchor: &'a Anchor,
+}
+
+/// The payload of the chain topic. The same head has the same bytes.
+pub fn chain_head(anchor: &Anchor) -> Vec<u8> {
+    let wall = jiff::Timestamp::from_millisecond(anchor.wall_ms).unwrap_or_default();
+    let message = ChainHeadMessage {
+        schema_version: SCHEMA_VERSION,
+        creation_time: time_text(&Stamp { wall, monotonic_ns: 0 }),
+        anchor,
+    };
+    serde_json::to_vec(&message).expect("texts and numbers have a JSON form")
 }
 
 /// RFC 3339, UTC, always three digits of milliseconds: a PLC may cut it by position.

@@ -2,26 +2,42 @@
 //! that were looked at lie beside it as lossless PNG files.
 //!
 //! One process writes ([`Store`]); any number reads at the same time ([`Reader`]). A commit writes
-//! the inspection and its messages in one transaction and returns when both are on the disk: what
-//! was committed survives a power cut, and a message without a record cannot exist.
+//! the inspection, its link in the hash chain and its messages in one transaction and returns when
+//! all are on the disk: what was committed survives a power cut, and a message without a record
+//! cannot exist. `FORMAT.md` describes the chain for those who verify it without this program.
 
+pub mod anchor;
+mod append;
 mod audit;
+mod begin;
 mod canonical;
+pub mod chain;
+pub mod disposition;
 mod error;
+pub mod events;
 pub mod evidence;
 pub mod export;
+pub mod history;
 mod open;
 mod outbox;
 mod read;
+mod recover;
 pub mod report;
+mod rescue;
+pub mod sign;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::Connection;
+use rusqlite::TransactionBehavior::Immediate;
 
+pub use anchor::Anchor;
 pub use canonical::to_canonical_json;
+pub use disposition::Disposition;
 pub use error::StoreError;
+pub use events::EventKind;
 pub use open::SCHEMA_STEP;
 pub use outbox::{Delivery, OutboxMessage, OutboxRow, OutboxState, TopicKind};
 pub use read::{Filter, Reader, Record};
@@ -29,8 +45,11 @@ pub use read::{Filter, Reader, Record};
 use crate::clock::Clock;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
+use anchor::Heads;
+use chain::{ChainTime, End, Entry};
 use evidence::EvidenceFolder;
 use open::WriterLock;
+use sign::SignKey;
 
 /// Where the record lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +61,10 @@ pub struct StoreOptions {
     /// A database of up to this many bytes is read through for damage at start; a larger one only
     /// where it is used, as reading it all would keep the line waiting.
     pub quick_check_max_bytes: u64,
+    /// The device's name, for the first record of a chain.
+    pub device: String,
+    /// The private key that signs the chain's heads; `None`: they are not signed.
+    pub sign_key: Option<PathBuf>,
 }
 
 impl StoreOptions {
@@ -51,6 +74,8 @@ impl StoreOptions {
             path: dir.join("inspectd.db"),
             evidence_dir: dir.join("evidence"),
             quick_check_max_bytes: 256 * 1024 * 1024,
+            device: "unnamed".to_owned(),
+            sign_key: None,
         }
     }
 }
@@ -65,12 +90,19 @@ struct Inner {
     connection: Mutex<Connection>,
     evidence: EvidenceFolder,
     clock: Arc<dyn Clock>,
+    boot_id: String,
+    /// The chain that is written, and who signs its heads.
+    signer: append::Signer,
+    heads: Mutex<Heads>,
+    /// What the heads said against the chain when it was opened.
+    heads_differ: Option<String>,
     // Declared after `connection`: fields drop in order, so the lock outlives the last write.
     _lock: WriterLock,
 }
 
 impl Store {
-    /// Opens the record for writing, or makes it. Every error here is a reason not to start.
+    /// Opens the record for writing, or makes it. A damaged database is moved aside, and a new chain
+    /// goes on that names the old one's head. Every error here is a reason not to start.
     pub fn open(options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Store, StoreError> {
         let folder = match options.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -78,37 +110,63 @@ impl Store {
         };
         std::fs::create_dir_all(folder).map_err(|why| StoreError::from_io(folder, why))?;
         let lock = WriterLock::take(&options.path)?;
-        let connection = open::open_for_writing(&options.path, options.quick_check_max_bytes)?;
+        let key = options.sign_key.as_deref().map(SignKey::read).transpose()?;
+        let boot_id = clock.boot_id();
+        let now = ChainTime::now(&*clock, &boot_id);
+        let connection = recover::open(options, &now)?;
         let evidence = EvidenceFolder::open(&options.evidence_dir)?;
-        let connection = Mutex::new(connection);
-        let path = options.path.clone();
-        Ok(Store(Arc::new(Inner { path, connection, evidence, clock, _lock: lock })))
+        let heads = Heads::open(&options.path)
+            .map_err(|why| StoreError::Heads { path: anchor::heads_path(&options.path), why })?;
+        let sql = |why| StoreError::from_sql("read the chain", &options.path, why);
+        let genesis = begin::genesis(&connection, &options.path)?;
+        let heads_differ =
+            anchor::contradiction(&options.path, &connection, &genesis).map_err(sql)?;
+        let end = chain::end(&connection).map_err(sql)?;
+        let store = Store(Arc::new(Inner {
+            path: options.path.clone(),
+            connection: Mutex::new(connection),
+            evidence,
+            clock,
+            boot_id,
+            signer: append::Signer { chain_id: genesis.chain_id, device: genesis.device, key },
+            heads: Mutex::new(heads),
+            heads_differ,
+            _lock: lock,
+        }));
+        if let Some(end) = end {
+            store.keep_head(&end, true);
+        }
+        Ok(store)
     }
 
-    /// Writes `inspection` and the `messages` that tell of it, in one transaction; answers its
-    /// audit sequence number, which counts up from 1 without a hole. When this returns, both are on
-    /// the disk. On an error neither is.
+    /// Writes `inspection`, its link in the chain and the `messages` that tell of it, in one
+    /// transaction; answers the inspection's number, which counts up from 1 without a hole. When
+    /// this returns, all are on the disk. On an error none is.
     pub fn commit(
         &self,
         inspection: &Inspection,
         messages: &[OutboxMessage],
     ) -> Result<i64, StoreError> {
         let row = audit::Row::of(inspection)?;
-        let now = self.0.clock.now().wall.as_millisecond();
         let mut connection = self.connection();
-        let written: rusqlite::Result<i64> = (|| {
-            let change = connection.transaction()?;
-            let sequence = audit::insert(&change, &row)?;
+        let now = self.chain_time();
+        let written: rusqlite::Result<(i64, End)> = (|| {
+            let change = connection.transaction_with_behavior(Immediate)?;
+            let number = audit::insert(&change, &row)?;
+            let end = chain::append(&change, &now, Entry::Inspection(number, &row.body))?;
             for message in messages {
-                outbox::insert(&change, &row, message, now)?;
+                outbox::insert(&change, &row, message, now.wall_ms)?;
             }
             change.commit()?;
-            Ok(sequence)
+            Ok((number, end))
         })();
-        written.map_err(|why| match audit::is_duplicate(&why) {
+        drop(connection);
+        let (number, end) = written.map_err(|why| match audit::is_duplicate(&why) {
             true => StoreError::Duplicate { result_id: row.result_id.clone() },
             false => StoreError::from_sql("record an inspection", &self.0.path, why),
-        })
+        })?;
+        self.keep_head(&end, false);
+        Ok(number)
     }
 
     /// Keeps `picture` as a lossless file and answers its SHA-256 in hexadecimal. To be called
