@@ -54,7 +54,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("footage   {}", footage.display());
     println!("config    {}", file.display());
     println!("broker    127.0.0.1:{} (inside this process)\n", broker.port());
-    let options = daemon::Options { parts: arguments.parts.map(u64::from), lines: true };
+    let options = daemon::Options {
+        parts: arguments.parts.map(u64::from),
+        lines: true,
+        ..daemon::Options::default()
+    };
     let summary =
         daemon::run(&loaded.settings, &loaded.stations, &options).map_err(super::run::exit_of)?;
     let reader =

@@ -1,10 +1,12 @@
 //! Commits records, wakes the publisher, tells the operator.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::DaemonError;
+use super::desk::Desk;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::EvidenceKeeper;
@@ -18,13 +20,21 @@ pub struct Recorder {
     publisher: Option<PublisherHandle>,
     lines: bool,
     colour: bool,
+    /// By the station's name.
+    desks: HashMap<String, Arc<Desk>>,
     records: AtomicU64,
     failure: Mutex<Option<DaemonError>>,
 }
 
 impl Recorder {
-    /// Records into `store`, wakes `publisher`, and prints part lines if `lines`.
-    pub fn new(store: Store, publisher: Option<PublisherHandle>, lines: bool) -> Recorder {
+    /// Records into `store`, wakes `publisher`, tells the `desks`, and prints part lines if `lines`.
+    pub fn new(
+        store: Store,
+        publisher: Option<PublisherHandle>,
+        desks: &[Arc<Desk>],
+        lines: bool,
+    ) -> Recorder {
+        let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
             // A closed standard output must not stop a line: the record is what counts.
@@ -35,6 +45,7 @@ impl Recorder {
             publisher,
             lines,
             colour,
+            desks: desks.iter().map(named).collect(),
             records: AtomicU64::new(0),
             failure: Mutex::new(None),
         }
@@ -43,17 +54,25 @@ impl Recorder {
     /// Commits one record with its message. `false`: it could not be written, and the daemon must stop.
     pub fn record(&self, inspection: &Inspection) -> bool {
         let messages: Vec<_> = self.publisher.iter().map(|_| message::result(inspection)).collect();
+        let desk = self.desks.get(&inspection.station);
+        let _in_order = desk.map(|desk| desk.commits());
         match self.store.commit(inspection, &messages) {
             Ok(sequence) => {
                 self.records.fetch_add(1, Ordering::SeqCst);
                 if let Some(publisher) = &self.publisher {
                     publisher.wake();
                 }
+                if let (Some(desk), Some(message)) = (desk, messages.first()) {
+                    desk.recorded(inspection, sequence, &message.payload);
+                }
                 self.tell(inspection, sequence);
                 true
             }
             Err(error) => {
                 telemetry::record_failed(&error.to_string());
+                if let Some(desk) = desk {
+                    desk.change(|contract, now| contract.record_failed(&error.to_string(), now));
+                }
                 let mut failure = self.failure.lock().unwrap_or_else(|lock| lock.into_inner());
                 failure.get_or_insert(error.into());
                 false

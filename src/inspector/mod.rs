@@ -178,13 +178,15 @@ impl<M: Model> Inspector<M> {
             let started = Instant::now();
             self.ask(part, question, &crops, deadline, look);
             look.timings.model_ms += millis(started.elapsed());
-            if tells_early && !was_offered && at + 1 < questions.len() {
-                if let Some(verdict) = verdict::decided(&look.findings, &part.station.rules) {
-                    was_offered = true;
-                    look.keep(&crops, keeper);
-                    let partial = self.partial(part, look, verdict);
-                    was_told = partial.is_some_and(&mut *early);
-                }
+            if tells_early
+                && !was_offered
+                && at + 1 < questions.len()
+                && let Some(verdict) = verdict::decided(&look.findings, &part.station.rules)
+            {
+                was_offered = true;
+                look.keep(&crops, keeper);
+                let partial = self.partial(part, look, verdict);
+                was_told = partial.is_some_and(&mut *early);
             }
         }
         look.keep(&crops, keeper);

@@ -73,6 +73,11 @@ impl Reply {
         }
     }
 
+    /// The same reply, if the command cannot be carried out after all.
+    pub fn refused(self, refusal: Refusal) -> Reply {
+        Reply { accepted: false, reason: Some(refusal.code), text: refusal.text, ..self }
+    }
+
     /// The bytes to send.
     pub fn payload(&self) -> Vec<u8> {
         payload(self)
@@ -234,6 +239,11 @@ struct Heartbeat<'s> {
 pub fn heartbeat(station: &str, counter: u64, now: &Stamp) -> Vec<u8> {
     let creation_time = time_text(now);
     payload(&Heartbeat { schema_version: VERSION, counter, station, creation_time })
+}
+
+/// What stands in the place of the oldest unacknowledged result when there is none.
+pub fn nothing_pending() -> Vec<u8> {
+    format!("{{\"schema_version\":{VERSION},\"result_id\":null}}").into_bytes()
 }
 
 /// RFC 3339, UTC, to the millisecond.

@@ -70,5 +70,12 @@ impl Default for Options {
     }
 }
 
+/// Knows what the next part of a station should be; the command `expect` is for it.
+pub trait ExpectHandler: Send + Sync + std::fmt::Debug {
+    /// Takes the payload of `cmd/expect` for `station`: at most [`command::PAYLOAD_MAX_BYTES`], and
+    /// hostile until checked. Must not wait.
+    fn expect(&self, station: &str, payload: &[u8]) -> Result<(), Refusal>;
+}
+
 /// Fewest and most results in a ring.
 pub const RING_RANGE: std::ops::RangeInclusive<usize> = 8..=1024;

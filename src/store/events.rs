@@ -28,6 +28,8 @@ pub enum EventKind {
     Configuration,
     /// The model is another than at the start before: [`Change`].
     Model,
+    /// A station looks for another product: [`Recipe`].
+    Recipe,
     /// The configuration was read again while the daemon ran.
     Reload,
     /// The wall clock was stepped: [`ClockStep`].
@@ -52,6 +54,7 @@ impl EventKind {
             EventKind::Stop => "stop",
             EventKind::Configuration => "configuration",
             EventKind::Model => "model",
+            EventKind::Recipe => "recipe",
             EventKind::Reload => "reload",
             EventKind::ClockStep => "clock_step",
             EventKind::Disposition => "disposition",
@@ -124,6 +127,19 @@ pub struct Stop {
     pub records: u64,
     /// Messages that the broker has not acknowledged.
     pub unsent: u64,
+}
+
+/// The body of a `recipe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The station.
+    pub station: String,
+    /// The recipe's index, by which its controller asked for it.
+    pub index: u32,
+    /// Its name.
+    pub recipe: String,
+    /// The digest of the configuration that judges by it.
+    pub config_sha256: String,
 }
 
 /// The body of a `configuration` or `model` event.

@@ -12,6 +12,7 @@ mod audit;
 mod begin;
 mod canonical;
 pub mod chain;
+mod contract;
 pub mod disposition;
 mod error;
 pub mod events;
@@ -35,6 +36,7 @@ use rusqlite::TransactionBehavior::Immediate;
 
 pub use anchor::Anchor;
 pub use canonical::to_canonical_json;
+pub use contract::{AcceptedTrigger, KeptContract};
 pub use disposition::Disposition;
 pub use error::StoreError;
 pub use events::EventKind;
@@ -184,6 +186,57 @@ impl Store {
     /// restart.
     pub fn last_job_id(&self, station: &str) -> Result<Option<u64>, StoreError> {
         self.sql("look up the last job", |connection| read::last_job_id(connection, station))
+    }
+
+    /// What is kept of the contract of `station` with its controller.
+    pub fn contract(&self, station: &str) -> Result<KeptContract, StoreError> {
+        self.sql("read a contract", |connection| contract::contract(connection, station))
+    }
+
+    /// Keeps which recipe of `station` is active.
+    pub fn keep_recipe(&self, station: &str, index: u32) -> Result<(), StoreError> {
+        self.sql("keep a recipe", |connection| contract::keep_recipe(connection, station, index))
+    }
+
+    /// Keeps how far the results of `station` were acknowledged, as JSON.
+    pub fn keep_acknowledged(&self, station: &str, marks: &str) -> Result<(), StoreError> {
+        self.sql("keep an acknowledgement", |connection| {
+            contract::keep_acknowledged(connection, station, marks)
+        })
+    }
+
+    /// Keeps that a trigger of `station` was accepted, before anybody is told.
+    pub fn keep_accepted(
+        &self,
+        station: &str,
+        trigger: &AcceptedTrigger,
+    ) -> Result<(), StoreError> {
+        self.sql("keep a trigger", |connection| {
+            contract::keep_accepted(connection, station, trigger)
+        })
+    }
+
+    /// The newest triggers of `station` that were accepted, the oldest first; with each, whether there
+    /// is an inspection of its job.
+    pub fn accepted(&self, station: &str) -> Result<Vec<(AcceptedTrigger, bool)>, StoreError> {
+        self.sql("read triggers", |connection| contract::accepted(connection, station))
+    }
+
+    /// The newest record's number, 0 if there is none.
+    pub fn last_sequence(&self) -> Result<i64, StoreError> {
+        self.sql("look up the newest record", |connection| contract::last_sequence(connection))
+    }
+
+    /// The records of `station` beyond `sequence` that a controller asked for, the oldest first, each
+    /// with its number.
+    pub fn asked_for_after(
+        &self,
+        station: &str,
+        sequence: i64,
+    ) -> Result<Vec<(i64, Inspection)>, StoreError> {
+        self.sql("read what was asked for", |connection| {
+            contract::asked_for_after(connection, station, sequence)
+        })
     }
 
     /// A second, read-only connection, which does not make the writer wait.

@@ -15,8 +15,11 @@ const APPLICATION_ID: i64 = 0x696e_7370;
 
 /// The steps from an empty file to the present schema; step `n` leads to `user_version` n + 1.
 /// A step that was released is never edited: a change is a new file.
-const STEPS: [&str; 2] =
-    [include_str!("schema/0001_record.sql"), include_str!("schema/0002_chain.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema/0001_record.sql"),
+    include_str!("schema/0002_chain.sql"),
+    include_str!("schema/0003_contract.sql"),
+];
 
 /// The schema that this program writes and reads.
 pub const SCHEMA_STEP: i64 = STEPS.len() as i64;

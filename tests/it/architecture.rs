@@ -37,7 +37,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "vlm",
         ],
     ),
-    ("telemetry", &["inspection", "verdict"]),
+    ("telemetry", &["inspection", "plc", "verdict"]),
     (
         "daemon",
         &[

@@ -27,6 +27,7 @@ mod mqtt_inbox;
 mod outbox_model;
 mod overload;
 mod pipeline;
+mod plc;
 mod provenance;
 mod quantize;
 mod replay;

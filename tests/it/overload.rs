@@ -69,7 +69,7 @@ fn run_gated(site: &Site, before: u64) {
     let (gate, shut) = flume::bounded::<()>(1);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            let options = Options { parts: None, lines: false };
+            let options = Options::default();
             daemon::serve(&settings, &stations, &options, store, Gated(shut), "none", "cpu")
         });
         let until = Instant::now() + crate::support::mosquitto::DEADLINE;

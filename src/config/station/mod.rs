@@ -52,10 +52,11 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let regions = region::read(&mut top);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
-    let plc = plc::read(top.table("plc"), trigger.as_ref());
     let recipe_index = top.whole("recipe_index", recipe::INDEX_RANGE);
     let recipe_index = recipe_index.map_or(1, |index| index.into_inner() as u32);
-    let recipes = recipe::read_list(&mut top, recipe_index, plc.is_some());
+    let mut contract = top.table("plc");
+    let recipes = recipe::read_list(&mut contract, recipe_index);
+    let plc = plc::read(contract, trigger.as_ref());
     let own_name = name.as_ref().map(|name| name.get_ref().clone());
     top.finish();
     let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());

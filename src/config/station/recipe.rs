@@ -1,4 +1,4 @@
-//! `[[recipe]]`: other products at the same place. Camera and trigger stay; regions, questions and
+//! `[[plc.recipe]]`: other products at the same place. Camera and trigger stay; regions, questions and
 //! rules are those of another file.
 
 use std::ops::RangeInclusive;
@@ -25,9 +25,9 @@ pub struct Named {
     pub file: PathBuf,
 }
 
-/// Reads the list in a station file, whose own recipe has the index `own`.
-pub fn read_list(top: &mut Reader<'_>, own: u32, has_contract: bool) -> Vec<Named> {
-    let tables = top.tables("recipe", "recipe", RECIPES_MAX);
+/// Reads the list in `[plc]` of a station file, whose own recipe has the index `own`.
+pub fn read_list(plc: &mut Reader<'_>, own: u32) -> Vec<Named> {
+    let tables = plc.tables("recipe", "plc.recipe", RECIPES_MAX);
     let mut all: Vec<(Spanned<i64>, PathBuf)> = Vec::new();
     for mut table in tables {
         let index = table.whole("index", INDEX_RANGE);
@@ -42,10 +42,6 @@ pub fn read_list(top: &mut Reader<'_>, own: u32, has_contract: bool) -> Vec<Name
                 let remedy = "give each its own; the station's own is `recipe_index`, 1 by default";
                 table.error(index.span(), title, remedy);
             }
-        }
-        if !has_contract {
-            let remedy = "add  [plc]  to the station: only its controller can change recipes";
-            table.error(table.span(), "[[recipe]] without [plc]", remedy);
         }
         table.finish();
         all.extend(index.zip(file.map(Spanned::into_inner)));

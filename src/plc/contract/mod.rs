@@ -60,6 +60,8 @@ pub struct Job {
     pub trigger_id: ForeignId,
     /// The part.
     pub part_id: String,
+    /// The part as the controller named it, if it did.
+    pub named_part: Option<String>,
     /// From its arrival to the verdict.
     pub deadline: Duration,
 }
@@ -157,6 +159,11 @@ impl Contract {
         found.is_some()
     }
 
+    /// Remembers a trigger that was accepted before the start.
+    pub fn remember(&mut self, entry: Entry) {
+        self.accepted.remember(entry);
+    }
+
     /// Takes the command `name` with its `payload`, which the broker had kept (`retained`) or not.
     pub fn take(&mut self, name: &str, payload: &[u8], retained: bool, now: &Stamp) -> Outcome {
         let ids = Ids::of(payload);
@@ -165,12 +172,15 @@ impl Contract {
             .and_then(|(name, command)| self.carry_out(name, command, &ids, now));
         self.settle(now);
         taken.unwrap_or_else(|refusal| {
-            self.tell(EventName::CommandRefused, now, |event| {
-                event.trigger_id = ids.trigger_id.clone();
-                event.part_id = ids.part_id.clone();
-                event.reason = Some(refusal.code.as_str().to_owned());
-                event.text = refusal.text.clone();
-            });
+            // A flood is answered, and told nobody else: it would drown what they wait for.
+            if refusal.code != Code::RateLimited {
+                self.tell(EventName::CommandRefused, now, |event| {
+                    event.trigger_id = ids.trigger_id.clone();
+                    event.part_id = ids.part_id.clone();
+                    event.reason = Some(refusal.code.as_str().to_owned());
+                    event.text = refusal.text.clone();
+                });
+            }
             Outcome { task: None, reply: Some(Reply::refuse(name, ids, refusal)) }
         })
     }
@@ -266,7 +276,8 @@ impl Contract {
         let job_id = self.next_job();
         let part_id = trigger.part_id.clone().unwrap_or_else(|| format!("{job_id:06}"));
         let Trigger { trigger_id, part_id: named, .. } = trigger;
-        self.accepted.remember(Entry { trigger_id: trigger_id.clone(), part_id: named, job_id });
+        let entry = Entry { trigger_id: trigger_id.clone(), part_id: named.clone(), job_id };
+        self.accepted.remember(entry);
         self.in_hand += 1;
         self.tell(EventName::JobStarted, now, |event| {
             event.trigger_id = Some(trigger_id.clone());
@@ -274,7 +285,7 @@ impl Contract {
             event.job_id = Some(job_id);
         });
         reply.job_id = Some(job_id);
-        let task = Task::Inspect(Job { job_id, trigger_id, part_id, deadline });
+        let task = Task::Inspect(Job { job_id, trigger_id, part_id, named_part: named, deadline });
         Ok(Outcome { task: Some(task), reply: Some(reply) })
     }
 
@@ -330,6 +341,11 @@ impl Contract {
     /// Which recipe is active, by its place in the list.
     pub fn active(&self) -> usize {
         self.active
+    }
+
+    /// Which recipe is active, by its index.
+    pub fn active_index(&self) -> u32 {
+        self.terms.recipes[self.active].0
     }
 
     /// What happened since it was asked for last.

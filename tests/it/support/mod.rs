@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod delivery;
 pub mod hub;
 pub mod mosquitto;
+pub mod plc;
 pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;
