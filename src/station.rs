@@ -81,7 +81,8 @@ impl Station {
 
     /// The station with every question answered under `adapter`, or by the model alone.
     pub fn with_adapter(mut self, adapter: Option<&AdapterRef>) -> Station {
-        for question in &mut self.questions {
+        let others = self.other_recipes.iter_mut().map(|recipe| &mut recipe.questions);
+        for question in std::iter::once(&mut self.questions).chain(others).flatten() {
             question.adapter = adapter.cloned();
         }
         self

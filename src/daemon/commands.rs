@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, ReplyTo};
+use super::desk::{Desk, REPLY_SCHEMA, ReplyTo};
 use crate::clock::{Clock, Stamp};
 use crate::plc::command::{Ids, PAYLOAD_MAX_BYTES};
 use crate::plc::{Code, Refusal, Reply};
@@ -52,7 +52,8 @@ impl Commands {
         };
         let desks: HashMap<_, _> =
             desks.filter(|desk| desk.has_contract()).map(beginning).collect();
-        let root = topics.command(None, "").trim_end_matches("cmd/").to_owned();
+        let root = topics.command(None, "");
+        let root = root.strip_suffix("cmd/").unwrap_or(&root).to_owned();
         let queue = flume::bounded(QUEUE);
         let is_closed = AtomicBool::new(false);
         (!desks.is_empty()).then_some(Commands { root, desks, queue, clock, is_closed })
@@ -114,16 +115,16 @@ impl Inbox for Commands {
     }
 
     fn take(&self, mut message: Incoming) -> Option<inbox::Reply> {
-        let (topic, ids) = (format!("{}/reply", message.topic), Ids::of(&message.payload));
-        let name = message.topic.rsplit('/').next().unwrap_or_default().to_owned();
-        let correlation = message.correlation.clone();
         // Enough to see that it is too long; what waits here must not be large.
         message.payload.truncate(PAYLOAD_MAX_BYTES + 1);
         let arrived = Arrived { message, at: self.clock.now() };
-        self.queue.0.try_send(arrived).err()?;
+        let Arrived { message, .. } = self.queue.0.try_send(arrived).err()?.into_inner();
         let refusal = Refusal::new(Code::RateLimited, "too many commands wait already");
-        let payload = Reply::refuse(&name, ids, refusal).payload();
-        Some(inbox::Reply { topic, payload, correlation, schema: "reply/1" })
+        let name = message.topic.rsplit('/').next().unwrap_or_default();
+        let payload = Reply::refuse(name, Ids::of(&message.payload), refusal).payload();
+        let topic = format!("{}/reply", message.topic);
+        let correlation = message.correlation;
+        Some(inbox::Reply { topic, payload, correlation, schema: REPLY_SCHEMA })
     }
 }
 

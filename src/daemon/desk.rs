@@ -29,7 +29,7 @@ use crate::trigger;
 use crate::verdict::Reason;
 
 /// The schema of a reply, as its user property names it.
-const REPLY_SCHEMA: &str = "reply/1";
+pub(super) const REPLY_SCHEMA: &str = "reply/1";
 
 /// Where the answer to one command goes.
 #[derive(Clone, Debug, Default)]

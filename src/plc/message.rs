@@ -90,7 +90,7 @@ pub struct StateMessage {
     pub(super) schema_version: u32,
     /// The state of OPC 40100-1.
     pub state: State,
-    /// A trigger would be accepted now.
+    /// A part would be taken now: asked for, or found.
     pub ready: bool,
     /// At least one part is in hand.
     pub busy: bool,
@@ -100,7 +100,7 @@ pub struct StateMessage {
     pub fault_reason: Option<Fault>,
     /// The same in a sentence.
     pub fault_text: Option<String>,
-    /// Why no trigger would be accepted, as a fixed word.
+    /// Why none would be taken, as a fixed word.
     pub not_ready_reason: Option<Code>,
     /// The active recipe's name.
     pub recipe: String,

@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::evidence;
 use super::outbox::Delivery;
 use super::read::{Filter, Reader, Record};
-use crate::inspection::{Asked, Inspection};
+use crate::inspection::{Asked, Inspection, Timeliness};
 use crate::verdict::{Finding, Seen};
 
 /// Why a report could not be written.
@@ -116,13 +116,31 @@ pub fn show(
     write_rest(&inspection, &reader.deliveries(&record.result_id)?, out)
 }
 
+/// What there is to know beside a verdict that came in time and alone.
+fn write_timeliness(told: &Timeliness, out: &mut dyn Write) -> Result<(), ReportError> {
+    if let Some(earlier) = &told.updates {
+        field("Updates", &earlier.to_string(), out)?;
+    }
+    if told.is_partial {
+        field("Partial", "told before every question was answered; an update follows", out)?;
+    }
+    if let (Some(false), Some(ms)) = (told.deadline_met, told.deadline_ms) {
+        let would = told.late_outcome.map(|outcome| format!(", would be {}", outcome.as_str()));
+        field("Deadline", &format!("{ms} ms, missed{}", would.unwrap_or_default()), out)?;
+    }
+    Ok(())
+}
+
 fn write_head(record: &Record, look: &Inspection, out: &mut dyn Write) -> Result<(), ReportError> {
     let simulated = if look.is_simulated { ", simulated" } else { "" };
     let clock = if look.times.clock_synchronized { "" } else { " (clock not synchronised)" };
     writeln!(out, "Record {}, result {}{simulated}", record.sequence, record.result_id)?;
     let place = format!("{} on {}, recipe {}", look.station, look.device, look.recipe);
     field("Station", &place, out)?;
-    field("Part", &format!("{} (job {})", look.part_id, look.job_id), out)?;
+    let trigger = look.trigger_id.as_ref().map(|id| format!(", trigger {id}"));
+    let part = format!("{} (job {}{})", look.part_id, look.job_id, trigger.unwrap_or_default());
+    field("Part", &part, out)?;
+    write_timeliness(&look.timeliness, out)?;
     field("Verdict", look.verdict.outcome.as_str(), out)?;
     for reason in &look.verdict.reasons {
         field("", &format!("{} ({})", reason.text, reason.code), out)?;

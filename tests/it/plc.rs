@@ -497,3 +497,25 @@ fn a_trigger_that_was_accepted_and_cut_off_is_recorded_after_the_start() {
     plc.result("the next one", |result| result["trigger_id"] == 42);
     assert_eq!(daemon.end().records, 2);
 }
+
+#[test]
+fn a_record_without_a_contract_is_what_it_was_before_there_were_any() {
+    use crate::support::records::inspection;
+    use inspectd::inspection::{ForeignId, Inspection};
+
+    let plain = inspection("left", 1);
+    let mut value = serde_json::to_value(&plain).expect("JSON");
+    for member in
+        ["trigger_id", "deadline_ms", "deadline_met", "updates", "is_partial", "timeliness"]
+    {
+        assert!(value.get(member).is_none(), "{member}");
+    }
+    assert_eq!(serde_json::from_value::<Inspection>(value.clone()).expect("read"), plain);
+    value["trigger_id"] = u64::MAX.into();
+    value["updates"] = plain.result_id.to_string().into();
+    let told: Inspection = serde_json::from_value(value).expect("read");
+    assert_eq!(told.trigger_id, Some(ForeignId::Number(u64::MAX)));
+    assert_eq!(told.timeliness.updates, Some(plain.result_id));
+    let text = serde_json::to_string(&told).expect("JSON");
+    assert_eq!(serde_json::from_str::<Inspection>(&text).expect("read"), told);
+}

@@ -113,7 +113,7 @@ impl Contract {
         self.ring.as_ref().map(Ring::oldest)
     }
 
-    /// Why no trigger would be accepted now.
+    /// Why no part would be taken now.
     pub(super) fn not_ready(&self) -> Option<Refusal> {
         let state = self.machine.state();
         if self.switch.is_some() {
@@ -126,6 +126,9 @@ impl Contract {
                 None => "the station is starting".to_owned(),
             };
             return Some(Refusal::new(Code::NotReady, text));
+        }
+        if !self.terms.triggered_by_command && !self.inspects() {
+            return Some(Refusal::new(Code::NotReady, "the line stands still"));
         }
         if self.ring.as_ref().is_some_and(|ring| !ring.has_place(self.in_hand)) {
             let text = "acknowledge results first: as many as the ring holds wait or are to come";

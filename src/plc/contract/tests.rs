@@ -98,7 +98,8 @@ fn a_station_that_finds_its_parts_takes_no_triggers() {
     assert!(bench.contract.inspects());
     assert_eq!(bench.reason("line", r#"{"state":"Held"}"#), None);
     assert!(!bench.contract.inspects());
-    assert_eq!(bench.contract.state().state, State::Ready);
+    let state = bench.contract.state();
+    assert_eq!((state.state, state.ready), (State::Ready, false));
     assert_eq!(bench.reason("line", r#"{"state":"Execute"}"#), None);
     assert!(bench.contract.inspects());
 }
