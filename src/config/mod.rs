@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use toml::de::DeTable;
 
 pub use file::{FILE_MAX_BYTES, STATIONS_MAX};
 pub use report::{Place, Problem, Problems, Severity};
@@ -76,18 +77,11 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 }
 
 fn read_main(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Settings> {
-    match file::parse(source) {
-        Ok(tree) => {
-            let sink = Sink::default();
-            let settings = main_file::read(Reader::top(source, &tree, &sink));
-            problems.extend(sink.into_sorted());
-            settings
-        }
-        Err(mut errors) => {
-            problems.append(&mut errors);
-            None
-        }
-    }
+    let tree = read_tree(source, problems)?;
+    let sink = Sink::default();
+    let settings = main_file::read(Reader::top(source, &tree, &sink));
+    problems.extend(sink.into_sorted());
+    settings
 }
 
 /// Tells the broker's part which stations there are: its status lists them.
@@ -121,20 +115,8 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
     let mut stations = Vec::new();
     let mut names: Vec<(String, Place)> = Vec::new();
     for path in files {
-        let source = match Source::read(path) {
-            Ok(source) => Arc::new(source),
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let tree = match file::parse(&source) {
-            Ok(tree) => tree,
-            Err(mut errors) => {
-                problems.append(&mut errors);
-                continue;
-            }
-        };
+        let Some(source) = read_source(path, problems) else { continue };
+        let Some(tree) = read_tree(&source, problems) else { continue };
         let sink = Sink::default();
         let read = station::read(Reader::top(&source, &tree, &sink));
         if let Some(name) = read.name {
@@ -151,6 +133,28 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
     stations
 }
 
+/// The file's text; `None`: a problem was noted.
+fn read_source(path: &Path, problems: &mut Vec<Problem>) -> Option<Arc<Source>> {
+    match Source::read(path) {
+        Ok(source) => Some(Arc::new(source)),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+/// The file's tree; `None`: problems were noted.
+fn read_tree<'s>(source: &'s Arc<Source>, problems: &mut Vec<Problem>) -> Option<DeTable<'s>> {
+    match file::parse(source) {
+        Ok(tree) => Some(tree),
+        Err(mut errors) => {
+            problems.append(&mut errors);
+            None
+        }
+    }
+}
+
 /// The station with each of its other recipes.
 fn read_recipes(
     station: &Station,
@@ -160,20 +164,8 @@ fn read_recipes(
 ) -> Vec<Station> {
     let mut recipes = Vec::new();
     for named in files {
-        let source = match Source::read(&named.file) {
-            Ok(source) => Arc::new(source),
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let tree = match file::parse(&source) {
-            Ok(tree) => tree,
-            Err(mut errors) => {
-                problems.append(&mut errors);
-                continue;
-            }
-        };
+        let Some(source) = read_source(&named.file, problems) else { continue };
+        let Some(tree) = read_tree(&source, problems) else { continue };
         let sink = Sink::default();
         let recipe =
             station::recipe::read(Reader::top(&source, &tree, &sink), station, named.index);
