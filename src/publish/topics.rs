@@ -5,7 +5,6 @@
 //! | `{prefix}/{device}/{station}/result` | each result           | no       |
 //! | `{prefix}/{device}/{station}/last`   | the newest result     | yes      |
 //! | `{prefix}/{device}/status`           | online, offline, will | yes      |
-//! | `{prefix}/{device}/chain`            | head of the audit log | yes      |
 
 /// Longest name of a device or a station, and longest level of the prefix, in characters.
 pub const NAME_MAX_CHARS: usize = 64;
@@ -83,11 +82,6 @@ impl Topics {
     pub fn status(&self) -> String {
         format!("{}/status", self.root)
     }
-
-    /// The head of the audit log's chain, kept by the broker as an anchor.
-    pub fn chain(&self) -> String {
-        format!("{}/chain", self.root)
-    }
 }
 
 #[cfg(test)]
@@ -116,6 +110,5 @@ mod tests {
         assert_eq!(topics.result("s1"), "acme/plant1/dev7/s1/result");
         assert_eq!(topics.last("s1"), "acme/plant1/dev7/s1/last");
         assert_eq!(topics.status(), "acme/plant1/dev7/status");
-        assert_eq!(topics.chain(), "acme/plant1/dev7/chain");
     }
 }

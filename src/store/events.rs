@@ -177,7 +177,7 @@ pub struct Migrated {
     pub chained_later: u64,
 }
 
-/// The newest event of one of `kinds` and its body.
+/// The newest event of this kind: its sequence number and body.
 pub(super) fn newest(
     connection: &Connection,
     kind: EventKind,

@@ -12,6 +12,7 @@ mod bench;
 mod camera;
 #[cfg(feature = "gst")]
 mod capacity;
+mod chain;
 mod cli;
 mod config;
 mod delivery_model;
@@ -28,6 +29,7 @@ mod overload;
 mod pipeline;
 mod provenance;
 mod quantize;
+mod recover;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
