@@ -28,7 +28,7 @@ pub enum EventKind {
     Configuration,
     /// The model is another than at the start before: [`Change`].
     Model,
-    /// The configuration was read again while the daemon ran.
+    /// The configuration was read again while the daemon ran: [`Run`].
     Reload,
     /// The wall clock was stepped: [`ClockStep`].
     ClockStep,

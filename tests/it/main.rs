@@ -13,6 +13,7 @@ mod camera;
 #[cfg(feature = "gst")]
 mod capacity;
 mod chain;
+mod chain_events;
 mod cli;
 mod config;
 mod delivery_model;

@@ -12,6 +12,7 @@ use inspectd::store::events::{Run, Stop};
 use inspectd::store::verify::{Report, VerifyOptions, verify};
 use inspectd::store::{Anchor, Disposition, Reader, Store, disposition};
 use rusqlite::{Connection, params};
+use serde_json::Value;
 
 use super::records::{DEVICE, inspection, open};
 
@@ -132,7 +133,7 @@ pub fn first_break(dir: &Path, anchors: &[Anchor]) -> String {
     }
     let output = python.output().expect("python3 is installed");
     let told = String::from_utf8(output.stdout).expect("UTF-8");
-    let theirs = match serde_json::from_str::<serde_json::Value>(&told) {
+    let theirs = match serde_json::from_str::<Value>(&told) {
         Ok(found) => {
             format!("{} at {}", found["code"].as_str().expect("a code"), found["sequence"])
         }
@@ -141,4 +142,16 @@ pub fn first_break(dir: &Path, anchors: &[Anchor]) -> String {
     };
     assert_eq!(ours, theirs, "the two verifiers differ: {report:#?}");
     ours
+}
+
+/// Every event in the log: sequence number, kind, body.
+pub fn events(dir: &Path) -> Vec<(i64, String, Value)> {
+    let events = Reader::open(&database(dir)).expect("reads").events(None, 1000).expect("reads");
+    let parsed = |body: &str| serde_json::from_str(body).expect("JSON");
+    events.iter().map(|event| (event.sequence, event.kind.clone(), parsed(&event.body))).collect()
+}
+
+/// The kinds of all events.
+pub fn kinds(dir: &Path) -> Vec<String> {
+    events(dir).into_iter().map(|(_, kind, _)| kind).collect()
 }
