@@ -63,7 +63,7 @@ def sort_anchors(heads, given, genesis):
     previous = (genesis.get("previous") or {}).get("head")
     anchors, foreign, has_own = {}, None, False
     for anchor in heads:
-        if anchor["chain_id"] == own:
+        if own is None or anchor["chain_id"] == own:
             has_own = True
             anchors.setdefault(anchor["sequence"], []).append(anchor["digest"])
         elif has_own:
@@ -73,7 +73,7 @@ def sort_anchors(heads, given, genesis):
     if foreign is not None and foreign != previous:
         raise Break("chain_replaced", foreign["sequence"])
     for anchor in given:
-        if anchor.get("chain_id") in (None, own):
+        if own is None or anchor.get("chain_id") in (None, own):
             anchors.setdefault(anchor["sequence"], []).append(anchor["digest"])
         elif previous is None or anchor["chain_id"] != previous["chain_id"]:
             raise Break("chain_replaced", anchor["sequence"])

@@ -48,31 +48,30 @@ impl Store {
         Ok(end.sequence)
     }
 
-    /// Records that inspecting begins with `run`, and what is another than at the start before.
+    /// Records that inspecting begins with `run`, and what is another than before.
     pub fn record_start(&self, run: &Run) -> Result<Start, StoreError> {
         let heads_differ = self.0.heads_differ.clone();
         let mut start = Start { run: run.clone(), unclean: false, heads_differ };
         let end = self.append("record the start", |change, now| {
-            let before = events::newest(change, EventKind::Start)?;
+            let started = events::newest(change, EventKind::Start)?;
             let stopped = events::newest(change, EventKind::Stop)?;
-            start.unclean = match (&before, &stopped) {
-                (Some((start, _)), Some((stop, _))) => stop < start,
-                (Some(_), None) => true,
-                (None, _) => false,
-            };
-            let append = |kind: EventKind, body: serde_json::Result<String>| {
-                chain::append(change, now, Entry::Event(kind, &body.map_err(chain::unwritable)?))
-            };
-            let mut end = append(EventKind::Start, to_canonical_json(&start))?;
-            // A start of an older form has nothing to compare with.
-            let before = before.and_then(|(_, body)| serde_json::from_str::<Start>(&body).ok());
-            for (kind, change) in before.map_or(Vec::new(), |old| events::changes(&old.run, run)) {
-                end = append(kind, to_canonical_json(&change))?;
-            }
-            Ok(end)
+            let number = |event: Option<(i64, String)>| event.map_or(0, |(sequence, _)| sequence);
+            start.unclean = number(started) > number(stopped);
+            let body = to_canonical_json(&start).map_err(chain::unwritable)?;
+            append_run(change, now, EventKind::Start, &body, run)
         })?;
         self.keep_head(&end, true);
         Ok(start)
+    }
+
+    /// Records that the configuration was read again while inspecting, and what is another than
+    /// before: to be called before the first part that is looked at by it.
+    pub fn record_reload(&self, run: &Run) -> Result<(), StoreError> {
+        let body = event_body(EventKind::Reload, run)?;
+        self.append("record a reload", |change, now| {
+            append_run(change, now, EventKind::Reload, &body, run)
+        })?;
+        Ok(())
     }
 
     /// Records that inspecting ended in good order, and leaves the head outside.
@@ -126,6 +125,27 @@ impl Store {
             tracing::error!(%why, "the head of the audit log could not be kept beside it");
         }
     }
+}
+
+/// Appends a start or reload with this body, and what is another in `run` than in the one before.
+fn append_run(
+    change: &Transaction<'_>,
+    now: &ChainTime,
+    kind: EventKind,
+    body: &str,
+    run: &Run,
+) -> rusqlite::Result<End> {
+    let started = events::newest(change, EventKind::Start)?;
+    let reloaded = events::newest(change, EventKind::Reload)?;
+    let before = started.max(reloaded);
+    let mut end = chain::append(change, now, Entry::Event(kind, body))?;
+    // One of another form has nothing to compare with.
+    let before = before.and_then(|(_, body)| serde_json::from_str::<Run>(&body).ok());
+    for (kind, what) in before.map_or(Vec::new(), |before| events::changes(&before, run)) {
+        let body = to_canonical_json(&what).map_err(chain::unwritable)?;
+        end = chain::append(change, now, Entry::Event(kind, &body))?;
+    }
+    Ok(end)
 }
 
 /// The canonical JSON of an event's body.

@@ -30,7 +30,7 @@ pub enum EventKind {
     Model,
     /// A station looks for another product: [`Recipe`].
     Recipe,
-    /// The configuration was read again while the daemon ran.
+    /// The configuration was read again while the daemon ran: [`Run`].
     Reload,
     /// The wall clock was stepped: [`ClockStep`].
     ClockStep,
@@ -193,7 +193,7 @@ pub struct Migrated {
     pub chained_later: u64,
 }
 
-/// The newest event of one of `kinds` and its body.
+/// The newest event of this kind: its sequence number and body.
 pub(super) fn newest(
     connection: &Connection,
     kind: EventKind,

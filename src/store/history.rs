@@ -1,6 +1,7 @@
 //! Reading the chain: its end, and the events in it.
 
 use jiff::Timestamp;
+use rusqlite::OptionalExtension;
 
 use super::anchor::Anchor;
 use super::append::Signer;
@@ -64,7 +65,6 @@ impl Reader {
     /// The digest of the record with this sequence number.
     pub fn chain_digest(&self, sequence: i64) -> Result<Option<ChainDigest>, StoreError> {
         let find = || -> rusqlite::Result<Option<ChainDigest>> {
-            use rusqlite::OptionalExtension;
             let sql = "SELECT digest FROM chain WHERE sequence = ?1";
             self.connection().query_row(sql, [sequence], |row| row.get(0)).optional()
         };

@@ -165,7 +165,7 @@ impl Store {
         drop(connection);
         let (number, end) = written.map_err(|why| match audit::is_duplicate(&why) {
             true => StoreError::Duplicate { result_id: row.result_id.clone() },
-            false => StoreError::from_sql("record an inspection", &self.0.path, why),
+            false => self.told("record an inspection", why),
         })?;
         self.keep_head(&end, false);
         Ok(number)
@@ -282,7 +282,18 @@ impl Store {
         doing: &'static str,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(&mut self.connection()).map_err(|why| StoreError::from_sql(doing, &self.0.path, why))
+        let done = work(&mut self.connection());
+        done.map_err(|why| self.told(doing, why))
+    }
+
+    /// Sorts an error. Damage is noted beside the database, so that the next start looks for it.
+    fn told(&self, doing: &'static str, why: rusqlite::Error) -> StoreError {
+        let error = StoreError::from_sql(doing, &self.0.path, why);
+        if matches!(error, StoreError::Corrupt { .. }) {
+            // If that fails too, the next start meets the damage as this one did.
+            let _ = std::fs::write(open::suspect_path(&self.0.path), b"");
+        }
+        error
     }
 
     /// A panic while the lock was held has dropped its transaction, which rolls it back: the

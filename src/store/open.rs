@@ -51,11 +51,22 @@ pub(super) fn open_for_writing(
         return Err(StoreError::NotWritable { path: path.to_owned() });
     }
     set_pragmas(&connection).map_err(sql("switch to write-ahead logging"))?;
-    if std::fs::metadata(path).is_ok_and(|file| file.len() <= quick_check_max_bytes) {
+    let suspect = suspect_path(path);
+    let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= quick_check_max_bytes);
+    if is_small || suspect.exists() {
         quick_check(&connection, path)?;
     }
     migrate(&mut connection, found, opening).map_err(sql("bring the schema up to date"))?;
+    // What is left behind costs one more check at the next start.
+    let _ = std::fs::remove_file(suspect);
     Ok(connection)
+}
+
+/// Marks that damage was met at work: the next start reads the database through, whatever its size.
+pub(super) fn suspect_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".suspect");
+    PathBuf::from(name)
 }
 
 /// Opens the database at `path` for one short transaction beside a running daemon, which keeps its

@@ -115,3 +115,32 @@ fn move_aside(path: &Path, now: &ChainTime) -> std::io::Result<PathBuf> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(target)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: i32) -> StoreError {
+        let why = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        StoreError::from_sql("open", Path::new("x.db"), why)
+    }
+
+    #[test]
+    fn only_damage_moves_a_file() {
+        use rusqlite::ffi::*;
+        assert!(damage(&failed(SQLITE_CORRUPT), false).is_some());
+        assert!(damage(&failed(SQLITE_NOTADB), true).is_some());
+        assert!(damage(&failed(SQLITE_NOTADB), false).is_none(), "it may be anybody's");
+        for code in [
+            SQLITE_BUSY,
+            SQLITE_LOCKED,
+            SQLITE_PERM,
+            SQLITE_READONLY,
+            SQLITE_CANTOPEN,
+            SQLITE_FULL,
+            SQLITE_IOERR,
+        ] {
+            assert!(damage(&failed(code), true).is_none(), "{code}");
+        }
+    }
+}

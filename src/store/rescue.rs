@@ -167,7 +167,7 @@ impl Rescue<'_> {
 
     /// One row of the old file; `None` if it is not there or cannot be read.
     fn read(&mut self, sql: &str, key: Value) -> Option<Vec<Value>> {
-        let mut look = || -> rusqlite::Result<Option<Vec<Value>>> {
+        let look = || -> rusqlite::Result<Option<Vec<Value>>> {
             let mut query = self.old.prepare_cached(sql)?;
             let columns = query.column_count();
             let mut rows = query.query([&key])?;

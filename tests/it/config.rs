@@ -7,6 +7,7 @@ use std::time::Duration;
 use inspectd::camera::Source;
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
 use inspectd::station::Task;
+use inspectd::store::sign::SignKey;
 use inspectd::verdict::DefectRule;
 use inspectd::vlm::DeviceWish;
 use inspectd::{plc, publish, trigger};
@@ -477,6 +478,7 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let text = fs::read_to_string(examples().join("inspectd.toml")).expect("readable");
     let files = Files::new(uncommented(&text), &[("demo.toml", STATION.as_bytes())]);
     fs::write(files.dir.path().join("broker.password"), "secret\n").expect("written");
+    SignKey::create(&files.dir.path().join("device.key")).expect("made");
     let shown = files.load().unwrap_or_else(|problems| panic!("{problems}"));
     let mut broker = shown.settings.broker.expect("the manual has a broker");
     assert_eq!(broker.username.take().as_deref(), Some("line-1"));

@@ -12,6 +12,8 @@ mod bench;
 mod camera;
 #[cfg(feature = "gst")]
 mod capacity;
+mod chain;
+mod chain_events;
 mod cli;
 mod config;
 mod delivery_model;
@@ -30,6 +32,7 @@ mod pipeline;
 mod plc;
 mod provenance;
 mod quantize;
+mod recover;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;

@@ -5,7 +5,7 @@ CREATE TABLE chain (
     -- No list of kinds: a new kind of event needs no new schema, and an old verifier can check it.
     kind                TEXT    NOT NULL CHECK (length(kind) BETWEEN 1 AND 32
                                                 AND kind NOT GLOB '*[^a-z_]*'),
-    inspection          INTEGER UNIQUE REFERENCES inspections (sequence),  -- NULL: an event
+    inspection          INTEGER REFERENCES inspections (sequence),  -- NULL: an event
     wall_ms             INTEGER NOT NULL,                   -- since 1970, UTC, when it was chained
     monotonic_ns        INTEGER NOT NULL CHECK (monotonic_ns >= 0),  -- since the machine started
     boot_id             TEXT    NOT NULL,                   -- which start of the machine
@@ -16,6 +16,9 @@ CREATE TABLE chain (
     CHECK ((inspection IS NULL) = (body IS NOT NULL)),
     CHECK ((inspection IS NOT NULL) = (kind = 'inspection'))
 ) STRICT;
+
+-- Partial, so that a search for events does not take it.
+CREATE UNIQUE INDEX chain_inspections ON chain (inspection) WHERE inspection IS NOT NULL;
 
 -- The events among many inspections, and what was said about one result.
 CREATE INDEX chain_events ON chain (kind, sequence) WHERE inspection IS NULL;

@@ -294,6 +294,13 @@ fn differing_column(columns: &Columns, body: &Value) -> Option<(&'static str, St
     let findings = body["findings"].as_array();
     let serial = findings.and_then(|findings| findings.iter().find(is_serial));
     let decided = body["times"]["decided"]["wall"].as_str().and_then(|wall| wall.parse().ok());
+    let latency_ms = body["timings"]["latency_ms"].as_f64();
+    // A decimal text may be read back as the neighbour of the number that it was made from.
+    let is_close = |(a, b): (f64, f64)| (a - b).abs() <= 1e-9 * a.abs().max(1.0);
+    let found_ms = match latency_ms.zip(columns.latency_ms) {
+        Some(pair) if is_close(pair) => latency_ms,
+        _ => columns.latency_ms,
+    };
     let pairs = [
         ("result_id", text(&body["result_id"]), Some(columns.result_id.clone())),
         ("station", text(&body["station"]), Some(columns.station.clone())),
@@ -311,11 +318,7 @@ fn differing_column(columns: &Columns, body: &Value) -> Option<(&'static str, St
             decided.map(|wall: jiff::Timestamp| wall.as_millisecond().to_string()),
             Some(columns.decided_wall_ms.to_string()),
         ),
-        (
-            "latency_ms",
-            body["timings"]["latency_ms"].as_f64().map(|ms| ms.to_string()),
-            columns.latency_ms.map(|ms| ms.to_string()),
-        ),
+        ("latency_ms", latency_ms.map(|ms| ms.to_string()), found_ms.map(|ms| ms.to_string())),
         (
             "is_simulated",
             body["is_simulated"].as_bool().map(|is| is.to_string()),
