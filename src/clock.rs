@@ -82,6 +82,11 @@ impl ManualClock {
         now.monotonic_ns += by.as_nanos() as u64;
         now.wall = now.wall.saturating_add(by).unwrap_or(now.wall);
     }
+
+    /// Steps the wall clock, as a person or a first time source does; the monotonic one goes on.
+    pub fn set_wall(&self, wall: jiff::Timestamp) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).wall = wall;
+    }
 }
 
 impl Clock for ManualClock {

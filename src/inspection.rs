@@ -1,13 +1,15 @@
 //! The permanent record of one look at one part: plain data, written once, never changed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Stamp;
 use crate::roi::RectPx;
-use crate::verdict::{Finding, Seen, Verdict};
+use crate::verdict::{Finding, Outcome, Reason, Seen, Verdict};
 use crate::vlm::ask::Answer;
 
 /// The version of the record's form; a change that a reader must know of raises it.
@@ -30,6 +32,12 @@ pub struct Inspection {
     pub job_id: u64,
     /// The part, as far as it is known.
     pub part_id: String,
+    /// What the controller called its trigger; `None` if no controller asked for the look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger_id: Option<ForeignId>,
+    /// Whether and when the controller was answered.
+    #[serde(flatten)]
+    pub timeliness: Timeliness,
     /// The frame's number at its camera; `None` if the frame was lost.
     pub frame_sequence: Option<u64>,
     /// When the trigger fired, when the frame was taken, when the verdict stood.
@@ -51,6 +59,92 @@ pub struct Inspection {
     pub computed_on: Option<ComputedOn>,
     /// The picture came from a simulator or a file, not from the line.
     pub is_simulated: bool,
+}
+
+/// Whether an answer came in time, and which answers there are about one part. Each member is left
+/// out where it says nothing, so that a record without them is what it was before there were any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeliness {
+    /// From the trigger to the moment by which a verdict had to stand, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Whether the first verdict about the part stood by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_met: Option<bool>,
+    /// The earlier result about the same part that this one completes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<Uuid>,
+    /// The verdict stands, though not every question has been answered: an update follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_partial: bool,
+    /// What the verdict would have been, had it come in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_outcome: Option<Outcome>,
+}
+
+/// A name that another machine gave: a whole number, or 1 to [`ForeignId::MAX_CHARS`] printable
+/// characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum ForeignId {
+    /// A number, from 0.
+    Number(u64),
+    /// A text.
+    Text(String),
+}
+
+impl ForeignId {
+    /// Longest text, in characters.
+    pub const MAX_CHARS: usize = 64;
+
+    /// Whether `text` can be a name: it comes from outside, and stands in logs and messages.
+    pub fn is_name(text: &str) -> bool {
+        (1..=ForeignId::MAX_CHARS).contains(&text.chars().count())
+            && !text.chars().any(char::is_control)
+            && !text.trim().is_empty()
+    }
+}
+
+impl fmt::Display for ForeignId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ForeignId::Number(number) => write!(f, "{number}"),
+            ForeignId::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Refuses what is no name, in words for whoever wrote the message.
+impl<'de> Deserialize<'de> for ForeignId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ForeignId, D::Error> {
+        struct Id;
+        impl Visitor<'_> for Id {
+            type Value = ForeignId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0, or a text of 1 to 64 printable characters")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ForeignId, E> {
+                Ok(ForeignId::Number(number))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<ForeignId, E> {
+                let unfit = |_| E::invalid_value(de::Unexpected::Signed(number), &self);
+                u64::try_from(number).map(ForeignId::Number).map_err(unfit)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ForeignId, E> {
+                match ForeignId::is_name(text) {
+                    true => Ok(ForeignId::Text(text.to_owned())),
+                    false => Err(E::custom(
+                        "an id is a whole number from 0, or a text of 1 to 64 printable characters",
+                    )),
+                }
+            }
+        }
+        deserializer.deserialize_any(Id)
+    }
 }
 
 /// The moments of one inspection.
@@ -137,6 +231,24 @@ pub struct ComputedOn {
 }
 
 impl Inspection {
+    /// The verdict came after its deadline: whatever it is, a person must look, as the line has gone
+    /// on without it. What it would have been is kept. A second call changes nothing.
+    pub fn into_late(mut self, reason: Reason) -> Inspection {
+        if self.timeliness.late_outcome.is_none() {
+            self.timeliness.deadline_met = Some(false);
+            self.timeliness.late_outcome = Some(self.verdict.outcome);
+            self.verdict.outcome = Outcome::Review;
+            self.verdict.reasons.insert(0, reason);
+        }
+        self
+    }
+
+    /// The record completes an `earlier` one about the same part.
+    pub fn into_update(mut self, earlier: Uuid) -> Inspection {
+        self.timeliness.updates = Some(earlier);
+        self
+    }
+
     /// The first serial number that was read, if any.
     pub fn serial(&self) -> Option<&str> {
         self.findings.iter().find_map(|finding| match &finding.seen {

@@ -23,6 +23,7 @@ pub mod fault;
 pub mod frame;
 pub mod inspection;
 pub mod inspector;
+pub mod plc;
 pub mod provenance;
 pub mod publish;
 pub mod roi;

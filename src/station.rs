@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::camera;
+use crate::plc;
 use crate::roi::Region;
 use crate::trigger;
 use crate::verdict::{Expected, Rules};
@@ -39,6 +40,12 @@ pub struct Station {
     pub inspect_every: u32,
     /// Records of this station do not come from a line.
     pub is_simulated: bool,
+    /// What was agreed on with the line's controller; `None`: nothing.
+    pub plc: Option<plc::Options>,
+    /// By which number the controller asks for the recipe.
+    pub recipe_index: u32,
+    /// The same station with its other recipes: regions, questions, rules and digest differ.
+    pub other_recipes: Vec<Station>,
     /// SHA-256 of the configuration that this was made from.
     pub config_digest: String,
 }
@@ -67,9 +74,15 @@ pub struct Question {
 }
 
 impl Station {
+    /// The station with each of its recipes, the first one first.
+    pub fn recipes(&self) -> impl Iterator<Item = &Station> {
+        std::iter::once(self).chain(&self.other_recipes)
+    }
+
     /// The station with every question answered under `adapter`, or by the model alone.
     pub fn with_adapter(mut self, adapter: Option<&AdapterRef>) -> Station {
-        for question in &mut self.questions {
+        let others = self.other_recipes.iter_mut().map(|recipe| &mut recipe.questions);
+        for question in std::iter::once(&mut self.questions).chain(others).flatten() {
             question.adapter = adapter.cloned();
         }
         self

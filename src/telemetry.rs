@@ -4,10 +4,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::inspection::Inspection;
+use crate::plc::Event;
+use crate::plc::message::EventName;
 use crate::verdict::{Outcome, Seen};
 
 /// How the log is written.
@@ -88,6 +90,44 @@ pub fn part_missed(station: &str, part_id: &str, reason: &str) {
     warn!(station, part_id, reason, "Part not inspected; recorded as review.");
 }
 
+/// A part's deadline passed before there was an answer; recorded as review, and an update follows.
+pub fn deadline_missed(station: &str, part_id: &str) {
+    warn!(station, part_id, "Deadline missed; recorded as review.");
+}
+
+/// A step of the contract with the line's controller.
+pub fn contract(station: &str, event: &Event) {
+    let (part_id, reason) = (event.part_id.as_deref(), event.reason.as_deref());
+    match event.event {
+        EventName::CommandRefused | EventName::FaultRaised => {
+            warn!(station, event = ?event.event, part_id, reason, text = event.text, "Controller told.");
+        }
+        EventName::RecipeChanged
+        | EventName::LineStateChanged
+        | EventName::FaultCleared
+        | EventName::CameraLostWhileStopped
+        | EventName::PartIgnoredWhileStopped => {
+            info!(station, event = ?event.event, part_id, reason, text = event.text, "Controller told.");
+        }
+        EventName::JobStarted
+        | EventName::AcquisitionDone
+        | EventName::ResultReady
+        | EventName::ResultAcknowledged => {
+            debug!(station, event = ?event.event, part_id, reason, "Controller told.");
+        }
+    }
+}
+
+/// The recipe that was active before the start is no longer in the configuration.
+pub fn recipe_gone(station: &str, index: u32) {
+    warn!(station, index, "The recipe that was active is gone; the station's own is active.");
+}
+
+/// Something that the line's controller should have been told was not sent.
+pub fn not_told(station: &str, reason: &str) {
+    warn!(station, reason, "A message to the controller was dropped.");
+}
+
 /// A triggered part was passed over by `inspect_every`; it is recorded as review.
 pub fn part_not_sampled(station: &str, part_id: &str) {
     info!(station, part_id, "Part not sampled; recorded as review.");
@@ -101,6 +141,16 @@ pub fn capacity(text: &str, remedy: &str) {
 /// The record cannot be written: the daemon stops, as inspecting without a record is worse.
 pub fn record_failed(reason: &str) {
     error!(reason, "Record could not be written; stopping.");
+}
+
+/// The run before was cut off: power, crash or kill.
+pub fn unclean_start() {
+    warn!("The run before did not stop in good order; the audit log says so.");
+}
+
+/// The audit log is not what its kept heads say.
+pub fn heads_differ(how: &str) {
+    error!(how, "THE AUDIT LOG CONTRADICTS ITS KEPT HEADS; run `inspectd audit verify`.");
 }
 
 /// The end is near.

@@ -75,15 +75,9 @@ fn part(station: &Arc<Station>, number: u64, picture: Rgb8, clock: &dyn Clock) -
         pipeline_ns: None,
         picture,
     };
-    Part {
-        station: Arc::clone(station),
-        job_id: number + 1,
-        part_id: format!("bench-{number}"),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed: None,
-        ticket: None,
-    }
+    let mut part = Part::new(station, number + 1, format!("bench-{number}"), now);
+    part.frame = Some(Arc::new(frame));
+    part
 }
 
 /// Every question must have an answer. That it is cut off or odd is the model's affair: random

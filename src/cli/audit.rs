@@ -1,4 +1,7 @@
-//! `inspectd audit`: read the log.
+//! `inspectd audit`: read the log, verify it, add to it what an operator decided.
+
+mod operator;
+mod verify;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,7 +19,11 @@ Examples:
   inspectd audit list --verdict review --since 2026-11-20T06:00:00Z
   inspectd audit show 17
   inspectd audit show 0193a1b2 --json
-  inspectd audit export --format csv --out shift.csv";
+  inspectd audit export --format csv --out shift.csv
+  inspectd audit verify --anchor 4711:9f86d081…
+  inspectd audit disposition 17 --as rework --by \"A. Weber\" --note \"scratch polished\"
+  inspectd audit events --kind configuration
+  inspectd audit key --out /etc/inspectd/device.key";
 
 /// Records that `list` shows when nothing is selected.
 const LIST_LAST: u32 = 20;
@@ -44,6 +51,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Verify the chain, the pictures and the anchors; name the first break. Never writes.
+    Verify(verify::Arguments),
+    /// Record what an operator decided about a result, beside a running daemon or not. The result
+    /// itself never changes.
+    Disposition(operator::DispositionArguments),
+    /// List events: starts, stops, changed configurations and models, clock steps, dispositions.
+    Events(operator::EventsArguments),
+    /// Print the head of the chain as JSON: kept elsewhere, it shows that no record is missing.
+    Anchor,
+    /// Make a private key that signs the heads, and print its public part.
+    Key {
+        /// The file to make; one that is there is never replaced.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Write records as JSON lines or CSV.
     Export {
         #[command(flatten)]
@@ -68,7 +90,8 @@ struct Selection {
     /// Only this serial number.
     #[arg(long)]
     serial: Option<String>,
-    /// Only records decided at or after this moment (RFC 3339).
+    /// Only records decided at or after this moment (RFC 3339), by the wall clock as it was then; the
+    /// order is always that of the log.
     #[arg(long, value_name = "TIME")]
     since: Option<jiff::Timestamp>,
     /// Only records decided before this moment (RFC 3339).
@@ -109,13 +132,17 @@ impl Selection {
     }
 }
 
-/// Opens the log read-only, beside a running daemon or not, and answers.
+/// Opens the log, beside a running daemon or not, and answers. All but `disposition` only read.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (database, evidence_dir) = match &arguments.database {
-        Some(path) => (path.clone(), None),
+    if let Command::Key { out } = &arguments.command {
+        // It needs no log and no configuration.
+        return operator::key(out, &mut io::stdout().lock());
+    }
+    let (database, evidence_dir, sign_key) = match &arguments.database {
+        Some(path) => (path.clone(), None, None),
         None => {
             let options = super::run::load(&arguments.config)?.settings.store;
-            (options.path, Some(options.evidence_dir))
+            (options.path, Some(options.evidence_dir), options.sign_key)
         }
     };
     let reader = Reader::open(&database).map_err(|error| Exit::Store.because(error))?;
@@ -133,6 +160,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Show { record, json } => {
             store::report::show(&reader, record, *json, evidence_dir.as_deref(), &mut out)?;
         }
+        Command::Verify(arguments) => {
+            verify::run(&reader, arguments, evidence_dir.as_deref(), &mut out)?;
+        }
+        Command::Disposition(arguments) => operator::dispose(&database, arguments, &mut out)?,
+        Command::Events(arguments) => operator::events(&reader, arguments, &mut out)?,
+        Command::Anchor => operator::anchor(&reader, sign_key.as_ref(), &mut out)?,
+        Command::Key { out: path } => operator::key(path, &mut out)?,
         Command::Export { selection, format, out: path } => {
             let form = match format {
                 Format::Jsonl => store::export::ExportFormat::JsonLines,

@@ -54,16 +54,34 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("footage   {}", footage.display());
     println!("config    {}", file.display());
     println!("broker    127.0.0.1:{} (inside this process)\n", broker.port());
-    let options = daemon::Options { parts: arguments.parts.map(u64::from), lines: true };
+    let options = daemon::Options {
+        parts: arguments.parts.map(u64::from),
+        lines: true,
+        ..daemon::Options::default()
+    };
     let summary =
         daemon::run(&loaded.settings, &loaded.stations, &options).map_err(super::run::exit_of)?;
     let reader =
         Reader::open(&loaded.settings.store.path).map_err(|error| Exit::Store.because(error))?;
     let records = reader.list(&Filter::default()).map_err(|error| Exit::Store.because(error))?;
     let truths = truth::read_labels(&truth_file(&footage))?;
+    let all = records.len() as u64;
+    let records = first_of_each_part(records)?;
     report(&summary, &records, &truths);
     println!("records   inspectd audit list --config {}", file.display());
-    verify(arguments.parts.map(u64::from), &summary, records.len() as u64)
+    verify(arguments.parts.map(u64::from), &summary, records.len() as u64, all)
+}
+
+/// One record a part: a part that was late has its full answer as an update of its first record.
+fn first_of_each_part(records: Vec<Record>) -> anyhow::Result<Vec<Record>> {
+    let mut first = Vec::with_capacity(records.len());
+    for record in records {
+        let look = record.inspection().map_err(|error| Exit::Store.because(error))?;
+        if look.timeliness.updates.is_none() {
+            first.push(record);
+        }
+    }
+    Ok(first)
 }
 
 /// The files of the built-in model and station, removed with this value.
@@ -183,10 +201,10 @@ fn report(summary: &Summary, records: &[Record], truths: &[Truth]) {
     );
 }
 
-/// The demo's promise: as many records as parts, and every result acknowledged.
-fn verify(parts: Option<u64>, summary: &Summary, records: u64) -> anyhow::Result<()> {
+/// The demo's promise: a record of each part, and `all` results acknowledged.
+fn verify(parts: Option<u64>, summary: &Summary, records: u64, all: u64) -> anyhow::Result<()> {
     let Some(parts) = parts else { return Ok(()) };
-    if records == parts && summary.acknowledged == parts && summary.unsent == 0 {
+    if records == parts && summary.acknowledged == all && summary.unsent == 0 {
         return Ok(());
     }
     Err(Exit::Check.because(anyhow::anyhow!(

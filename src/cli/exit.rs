@@ -17,6 +17,8 @@ pub enum Exit {
     Camera = 5,
     /// The demo's or the evaluation's own check failed.
     Check = 6,
+    /// The audit log is not whole.
+    Broken = 7,
 }
 
 impl Exit {
@@ -39,6 +41,7 @@ impl std::fmt::Display for Marked {
             Exit::Store => "the audit log cannot be used",
             Exit::Camera => "a camera cannot be used",
             Exit::Check => "the check failed",
+            Exit::Broken => "the audit log is broken",
         })
     }
 }

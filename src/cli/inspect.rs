@@ -68,15 +68,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         pipeline_ns: None,
         picture,
     };
-    let part = Part {
-        station,
-        job_id: 0,
-        part_id: arguments.image.display().to_string(),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed: None,
-        ticket: None,
-    };
+    let mut part = Part::new(&station, 0, arguments.image.display().to_string(), now);
+    part.frame = Some(Arc::new(frame));
     let mut inspector = Inspector::new(model, clerk);
     let inspection = inspector.inspect(&part, &NamesOnly);
     println!("{}", serde_json::to_string_pretty(&inspection)?);

@@ -24,7 +24,8 @@ pub use exit::Exit;
 ///
 /// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
-/// evaluation's own check failed, or a stage is slower than `bench --fail-above` allows.
+/// evaluation's own check failed, or a stage is slower than `bench --fail-above` allows; 7 `audit
+/// verify` found the audit log broken.
 #[derive(Parser, Debug)]
 #[command(name = "inspectd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -55,7 +56,7 @@ enum Command {
     /// Measure the engine on this machine, stage by stage, and compare with earlier figures.
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Arguments),
-    /// Read the audit log.
+    /// Read the audit log, verify it, and record what an operator decided.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Arguments),
     /// Make a model smaller, or look into one.

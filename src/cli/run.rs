@@ -31,6 +31,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let options = daemon::Options {
         parts: arguments.parts,
         lines: arguments.lines || std::io::stdout().is_terminal(),
+        ..daemon::Options::default()
     };
     daemon::run(&loaded.settings, &loaded.stations, &options).map_err(exit_of)?;
     Ok(())

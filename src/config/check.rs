@@ -9,7 +9,7 @@ use super::{Loaded, Settings, load};
 use crate::camera::{self, Source};
 use crate::roi::Area;
 use crate::station::{Question, Station, Task};
-use crate::trigger;
+use crate::trigger::{self, WhichFrame};
 use crate::verdict::Rules;
 use crate::vlm::AdapterRef;
 
@@ -87,7 +87,7 @@ fn check_cameras(stations: &[Station]) -> Problems {
 fn check_adapters(loaded: &Loaded) -> Vec<Problem> {
     let mut seen: Vec<&AdapterRef> = Vec::new();
     let mut problems = Vec::new();
-    for station in &loaded.stations {
+    for station in loaded.stations.iter().flat_map(Station::recipes) {
         for adapter in station.questions.iter().filter_map(|asked| asked.adapter.as_ref()) {
             if seen.contains(&adapter) {
                 continue;
@@ -174,7 +174,32 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
             "  sample   one part in {n} is inspected, the others are recorded as review"
         )?;
     }
-    writeln!(out, "  digest   {}", station.config_digest)
+    writeln!(out, "  digest   {}", station.config_digest)?;
+    contract(station, out)
+}
+
+/// What was agreed on with the controller, and the other recipes that it may ask for.
+fn contract(station: &Station, out: &mut dyn Write) -> io::Result<()> {
+    let Some(plc) = &station.plc else { return Ok(()) };
+    let ring = match plc.acknowledge {
+        true => format!("{} results may wait to be acknowledged", plc.ring),
+        false => "results are not acknowledged".to_owned(),
+    };
+    writeln!(
+        out,
+        "  plc      {ring}; heartbeat each {} ms, {} commands a second",
+        plc.heartbeat.as_millis(),
+        plc.commands_per_s
+    )?;
+    for recipe in station.recipes() {
+        let (index, name, asked) = (recipe.recipe_index, &recipe.recipe, recipe.questions.len());
+        let s = if asked == 1 { "" } else { "s" };
+        writeln!(out, "  recipe   {index}: {name}, {asked} question{s}")?;
+        if recipe.config_digest != station.config_digest {
+            writeln!(out, "  digest   {} (recipe {index})", recipe.config_digest)?;
+        }
+    }
+    Ok(())
 }
 
 /// The source in words. What stands before an `@` in an address may be a password.
@@ -200,6 +225,13 @@ fn trigger(options: &trigger::Options) -> String {
         trigger::Options::EveryFrame => "every frame".to_owned(),
         trigger::Options::Interval { every } => format!("a frame each {} ms", every.as_millis()),
         trigger::Options::Presence(_) => "each part that passes the centre".to_owned(),
+        trigger::Options::Command(options) => {
+            let which = match options.frame {
+                WhichFrame::Next => "the next frame",
+                WhichFrame::Newest => "the newest frame",
+            };
+            format!("cmd/trigger: {which}, within {} ms", options.wait.as_millis())
+        }
     }
 }
 

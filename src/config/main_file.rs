@@ -7,6 +7,7 @@ use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use crate::publish::{self, PublishOptions};
 use crate::store::StoreOptions;
+use crate::store::sign::SignKey;
 use crate::telemetry::Format;
 use crate::vlm::CacheWish;
 use crate::vlm::config::LongContext;
@@ -26,7 +27,10 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let name = device.required("name", name, "name = \"line-3\"");
     device.finish();
     let model = read_model(top.table("model"));
-    let store = read_database(top.table("database"));
+    let mut store = read_database(top.table("database"));
+    if let Some(name) = &name {
+        store.device.clone_from(name.get_ref());
+    }
     let broker = top.table("broker");
     let broker = match (broker.is_present(), &name) {
         (true, name) => {
@@ -127,6 +131,13 @@ fn read_database(mut table: Reader<'_>) -> StoreOptions {
     }
     if let Some(mib) = table.whole("quick_check_max_mib", 0..=1_048_576) {
         options.quick_check_max_bytes = (mib.into_inner() as u64) << 20;
+    }
+    if let Some(file) = table.path("sign_key") {
+        if let Err(why) = SignKey::read(file.get_ref()) {
+            let remedy = "make one with `inspectd audit key --out FILE`, or remove the line";
+            table.error(file.span(), why.to_string(), remedy);
+        }
+        options.sign_key = Some(file.into_inner());
     }
     table.finish();
     options

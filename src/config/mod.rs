@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use toml::de::DeTable;
 
 pub use file::{FILE_MAX_BYTES, STATIONS_MAX};
 pub use report::{Place, Problem, Problems, Severity};
@@ -76,18 +77,11 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 }
 
 fn read_main(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Settings> {
-    match file::parse(source) {
-        Ok(tree) => {
-            let sink = Sink::default();
-            let settings = main_file::read(Reader::top(source, &tree, &sink));
-            problems.extend(sink.into_sorted());
-            settings
-        }
-        Err(mut errors) => {
-            problems.append(&mut errors);
-            None
-        }
-    }
+    let tree = read_tree(source, problems)?;
+    let sink = Sink::default();
+    let settings = main_file::read(Reader::top(source, &tree, &sink));
+    problems.extend(sink.into_sorted());
+    settings
 }
 
 /// Tells the broker's part which stations there are: its status lists them.
@@ -96,6 +90,15 @@ fn with_stations(
     stations: &[Station],
     problems: &mut Vec<Problem>,
 ) -> Settings {
+    if settings.broker.is_none() {
+        for station in stations.iter().filter(|station| station.plc.is_some()) {
+            let title =
+                format!("station \"{}\" takes commands, and no broker brings any", station.name);
+            let remedy =
+                "add [broker] to inspectd.toml, or choose another trigger and remove [plc]";
+            problems.push(Problem::error(title).remedy(remedy));
+        }
+    }
     if let Some(broker) = &mut settings.broker {
         let worked = broker.check().is_ok();
         broker.stations = stations.iter().map(|station| station.name.clone()).collect();
@@ -112,20 +115,8 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
     let mut stations = Vec::new();
     let mut names: Vec<(String, Place)> = Vec::new();
     for path in files {
-        let source = match Source::read(path) {
-            Ok(source) => Arc::new(source),
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
-        };
-        let tree = match file::parse(&source) {
-            Ok(tree) => tree,
-            Err(mut errors) => {
-                problems.append(&mut errors);
-                continue;
-            }
-        };
+        let Some(source) = read_source(path, problems) else { continue };
+        let Some(tree) = read_tree(&source, problems) else { continue };
         let sink = Sink::default();
         let read = station::read(Reader::top(&source, &tree, &sink));
         if let Some(name) = read.name {
@@ -134,11 +125,56 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
             names.push((name.into_inner(), place));
         }
         problems.extend(sink.into_sorted());
-        stations.extend(
-            read.station.map(|station| Station { config_digest: digest(&source, main), ..station }),
-        );
+        let Some(station) = read.station else { continue };
+        let station = Station { config_digest: digest(&[&source, main]), ..station };
+        let others = read_recipes(&station, &read.recipes, &[&source, main], problems);
+        stations.push(Station { other_recipes: others, ..station });
     }
     stations
+}
+
+/// The file's text; `None`: a problem was noted.
+fn read_source(path: &Path, problems: &mut Vec<Problem>) -> Option<Arc<Source>> {
+    match Source::read(path) {
+        Ok(source) => Some(Arc::new(source)),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+/// The file's tree; `None`: problems were noted.
+fn read_tree<'s>(source: &'s Arc<Source>, problems: &mut Vec<Problem>) -> Option<DeTable<'s>> {
+    match file::parse(source) {
+        Ok(tree) => Some(tree),
+        Err(mut errors) => {
+            problems.append(&mut errors);
+            None
+        }
+    }
+}
+
+/// The station with each of its other recipes.
+fn read_recipes(
+    station: &Station,
+    files: &[station::recipe::Named],
+    around: &[&Source],
+    problems: &mut Vec<Problem>,
+) -> Vec<Station> {
+    let mut recipes = Vec::new();
+    for named in files {
+        let Some(source) = read_source(&named.file, problems) else { continue };
+        let Some(tree) = read_tree(&source, problems) else { continue };
+        let sink = Sink::default();
+        let recipe =
+            station::recipe::read(Reader::top(&source, &tree, &sink), station, named.index);
+        problems.extend(sink.into_sorted());
+        let sources: Vec<&Source> =
+            std::iter::once(&*source).chain(around.iter().copied()).collect();
+        recipes.push(Station { config_digest: digest(&sources), ..recipe });
+    }
+    recipes
 }
 
 /// Two stations of one name would mix their topics and records.
@@ -151,12 +187,12 @@ fn note_twin(sink: &Sink, name: &str, place: &Place, names: &[(String, Place)]) 
     sink.add(problem);
 }
 
-/// SHA-256, in hexadecimal, of the station file's bytes followed by the main file's bytes: what
-/// `cat stations/x.toml inspectd.toml | sha256sum` prints. No key is known to both kinds of file,
-/// so no other pair of good files with another meaning joins to the same bytes.
-fn digest(station: &Source, main: &Source) -> String {
+/// SHA-256, in hexadecimal, of the bytes of a recipe's file if there is one, of the station's file and
+/// of the main file, one after the other: what `cat stations/x.toml inspectd.toml | sha256sum` prints.
+/// A station file names its camera and trigger, which a recipe file cannot, and a main file its device:
+/// so no other row of good files with another meaning joins to the same bytes.
+fn digest(sources: &[&Source]) -> String {
     let mut hash = Sha256::new();
-    hash.update(station.text().as_bytes());
-    hash.update(main.text().as_bytes());
+    sources.iter().for_each(|source| hash.update(source.text().as_bytes()));
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

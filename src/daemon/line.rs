@@ -9,15 +9,16 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::admission::{Admission, Admitted, NOT_SAMPLED};
+use super::desk::{Desk, Hand, InHand, Order};
 use super::recorder::Recorder;
 use super::{DaemonError, Stop};
 use crate::camera::{self, CameraHandle, Delivery};
-use crate::clock::{Clock, Stamp};
+use crate::clock::Clock;
 use crate::frame::Frame;
 use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
-use crate::trigger::{Event, Trigger};
+use crate::trigger::{self, Event, Orders, Trigger};
 use crate::verdict::Reason;
 
 /// How often a waiting thread looks at the stop flag.
@@ -29,44 +30,63 @@ pub struct Line {
     clock: Arc<dyn Clock>,
     camera: CameraHandle,
     trigger: Trigger,
+    /// Parts that were asked for and have no picture yet, where parts are asked for.
+    orders: Option<Orders<Order>>,
     clerk: Clerk,
     admission: Admission,
-    next_job: u64,
     waiting: Arc<AtomicUsize>,
     /// Frames delivered and dropped before the camera was opened again.
     before: (u64, u64),
+    /// The camera delivers nothing.
+    is_blind: bool,
+    /// A loss while the line stood: no record of it yet.
+    unrecorded_loss: Option<String>,
+    desk: Arc<Desk>,
     stop: Arc<Stop>,
 }
 
+/// Where parts and records go.
+pub struct Out<'o> {
+    /// To the model.
+    pub parts: &'o flume::Sender<InHand>,
+    /// Into the record.
+    pub recorder: &'o Recorder,
+}
+
 impl Line {
-    /// Opens the station's camera. Jobs count on from `next_job`.
+    /// Opens the camera of the desk's station.
     pub fn open(
-        station: &Arc<Station>,
+        desk: &Arc<Desk>,
         clock: &Arc<dyn Clock>,
         clerk: Clerk,
-        next_job: u64,
         stop: Arc<Stop>,
     ) -> Result<Line, DaemonError> {
+        let station = Arc::clone(desk.first());
         let trigger = Trigger::new(&station.trigger).map_err(|error| {
             DaemonError::Other(format!("station \"{}\": {error}", station.name))
         })?;
+        let orders = match &station.trigger {
+            trigger::Options::Command(options) => Some(Orders::new(*options)),
+            _ => None,
+        };
         let camera = camera::open(&station.name, &station.camera, Arc::clone(clock))
             .map_err(|source| DaemonError::Camera { station: station.name.clone(), source })?;
-        let station = Arc::clone(station);
-        let clock = Arc::clone(clock);
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
         let admission = Admission::new(station.inspect_every, station.queue_parts, patient);
         Ok(Line {
             admission,
             station,
-            clock,
+            clock: Arc::clone(clock),
             camera,
             trigger,
+            orders,
             clerk,
-            next_job,
             waiting: Arc::default(),
             before: (0, 0),
+            is_blind: false,
+            unrecorded_loss: None,
+            desk: Arc::clone(desk),
             stop,
         })
     }
@@ -77,38 +97,69 @@ impl Line {
     }
 
     /// Runs until the camera ends or the daemon stops; answers frames delivered and dropped.
-    pub fn run(mut self, parts: &flume::Sender<Part>, recorder: &Recorder) -> (u64, u64) {
-        loop {
-            if self.stop.is_set() || self.stop.all_triggered() {
-                break;
-            }
-            let events = match self.camera.next(LOOK_AROUND) {
-                Delivery::Frame(frame) => self.trigger.see(&frame),
-                Delivery::NoFrame => continue,
-                Delivery::Back => {
-                    telemetry::camera_back(&self.station.name);
-                    continue;
-                }
-                Delivery::Lost { reason } => {
-                    telemetry::camera_lost(&self.station.name, &reason);
-                    let events = self.trigger.interrupt(&reason);
-                    self.record_loss(&reason, recorder);
-                    events
-                }
+    pub fn run(mut self, out: &Out<'_>) -> (u64, u64) {
+        while !self.stop.is_set() && !self.stop.all_triggered() {
+            self.take_orders(out);
+            match self.camera.next(LOOK_AROUND) {
+                Delivery::Frame(frame) => self.see(&frame, out),
+                Delivery::NoFrame => self.record_old_loss(out),
+                Delivery::Back => telemetry::camera_back(&self.station.name),
+                Delivery::Lost { reason } => self.lose(&reason, out),
                 Delivery::Ended => {
                     telemetry::camera_ended(&self.station.name);
                     let events = self.trigger.interrupt("the pictures ended");
-                    self.handle(events, parts, recorder);
-                    if self.station.camera.repeat && self.play_again() {
-                        continue;
+                    self.handle(events, out);
+                    if !(self.station.camera.repeat && self.play_again()) {
+                        break;
                     }
-                    break;
                 }
-            };
-            self.handle(events, parts, recorder);
+            }
         }
         self.camera.stop();
+        self.give_up_orders(out);
         self.counts()
+    }
+
+    fn see(&mut self, frame: &Arc<Frame>, out: &Out<'_>) {
+        if std::mem::take(&mut self.is_blind) {
+            self.unrecorded_loss = None;
+            self.desk.change(|contract, now| contract.camera_back(now));
+        }
+        // What arrived while the frame was waited for may be older than it.
+        self.take_orders(out);
+        let served = self.orders.as_mut().map_or_else(Vec::new, |orders| orders.see(frame));
+        for (order, frame) in served {
+            self.serve(order, frame, out);
+        }
+        let events = self.trigger.see(frame);
+        self.handle(events, out);
+    }
+
+    fn lose(&mut self, reason: &str, out: &Out<'_>) {
+        self.is_blind = true;
+        if let Some(orders) = &mut self.orders {
+            orders.forget_frame();
+        }
+        let events = self.trigger.interrupt(reason);
+        if self.desk.change(|contract, now| contract.camera_lost(reason, now)) {
+            telemetry::camera_lost(&self.station.name, reason);
+            self.record_loss(reason, out);
+        } else {
+            // A line that stands still is no alarm.
+            self.unrecorded_loss = Some(reason.to_owned());
+        }
+        self.handle(events, out);
+    }
+
+    /// The camera was lost while the line stood, and the line runs again without it.
+    fn record_old_loss(&mut self, out: &Out<'_>) {
+        if self.unrecorded_loss.is_some()
+            && self.desk.is_producing()
+            && let Some(reason) = self.unrecorded_loss.take()
+        {
+            telemetry::camera_lost(&self.station.name, &reason);
+            self.record_loss(&reason, out);
+        }
     }
 
     /// Frames delivered and dropped, over all times that the camera was opened.
@@ -132,56 +183,101 @@ impl Line {
         }
     }
 
-    fn handle(&mut self, events: Vec<Event>, parts: &flume::Sender<Part>, recorder: &Recorder) {
+    /// Takes what the controller asked for, and gives up what has waited too long for its picture.
+    fn take_orders(&mut self, out: &Out<'_>) {
+        let Some(orders) = &mut self.orders else { return };
+        let now = self.clock.now();
+        let mut served = Vec::new();
+        for order in self.desk.orders() {
+            served.extend(orders.ask(order.asked, order));
+        }
+        let expired = orders.expire(&now);
+        for (order, frame) in served {
+            self.serve(order, frame, out);
+        }
+        for order in expired {
+            let text = "No picture was taken within the time that the trigger allows.";
+            self.give_up(order, Reason::new("frame_lost", text), out);
+        }
+    }
+
+    /// No picture will be taken any more: whatever was accepted is recorded, and nothing more is.
+    fn give_up_orders(&mut self, out: &Out<'_>) {
+        self.desk.change(|contract, now| contract.halt(now));
+        let Some(orders) = &mut self.orders else { return };
+        let left: Vec<Order> = orders.give_up().into_iter().chain(self.desk.orders()).collect();
+        for order in left {
+            let text = "The station stopped before it had taken a picture.";
+            self.give_up(order, Reason::new("stopped", text), out);
+        }
+    }
+
+    fn serve(&mut self, order: Order, frame: Arc<Frame>, out: &Out<'_>) {
+        if !self.stop.may_trigger() {
+            let text = "As many parts as were asked for had been triggered.";
+            return self.give_up(order, Reason::new("stopped", text), out);
+        }
+        self.desk.change(|contract, now| contract.acquired(&order.job, now));
+        let (mut part, hand) = order.into_part();
+        part.frame = Some(frame);
+        self.send(part, Some(hand), out);
+    }
+
+    fn give_up(&mut self, order: Order, reason: Reason, out: &Out<'_>) {
+        let (mut part, hand) = order.into_part();
+        part.missed = Some(reason);
+        self.miss(&part, Some(&hand), out);
+    }
+
+    /// What the station's own trigger saw.
+    fn handle(&mut self, events: Vec<Event>, out: &Out<'_>) {
         for event in events {
+            if !self.desk.inspects() {
+                self.desk.change(|contract, now| contract.ignored(now));
+                continue;
+            }
             if !self.stop.may_trigger() {
                 return;
             }
-            match event {
-                Event::Inspect { frame, .. } => {
-                    let part = self.part(frame.captured, Some(frame), None);
-                    self.send(part, parts, recorder);
-                }
+            let (frame, missed) = match event {
+                Event::Inspect { frame, .. } => (frame, None),
                 Event::Missed { frame, reason, .. } => {
-                    let missed = Reason::new("part_missed", reason);
-                    let part = self.part(frame.captured, Some(frame), Some(missed));
-                    self.miss(&part, recorder);
+                    (frame, Some(Reason::new("part_missed", reason)))
                 }
+            };
+            let (job_id, station, changing) = self.desk.next_job();
+            let mut part = Part::new(&station, job_id, format!("{job_id:06}"), frame.captured);
+            part.frame = Some(frame);
+            part.missed = missed.or(changing.err());
+            match part.missed {
+                None => self.send(part, None, out),
+                Some(_) => self.miss(&part, None, out),
             }
         }
     }
 
-    fn part(
-        &mut self,
-        triggered: Stamp,
-        frame: Option<Arc<Frame>>,
-        missed: Option<Reason>,
-    ) -> Part {
-        let job_id = self.next_job;
-        self.next_job += 1;
-        let part_id = format!("{job_id:06}");
-        let station = Arc::clone(&self.station);
-        Part { station, job_id, part_id, triggered, frame, missed, ticket: None }
-    }
-
-    fn send(&mut self, mut part: Part, parts: &flume::Sender<Part>, recorder: &Recorder) {
+    /// Sends a part to the model, or records at once why not. A part that was asked for has its place
+    /// in hand already.
+    fn send(&mut self, mut part: Part, hand: Option<Hand>, out: &Out<'_>) {
         let is_turn = self.admission.is_turn();
         if is_turn {
             part.ticket = Ticket::take(&self.waiting, self.station.queue_parts);
         }
         if let Admitted::Record(reason) = self.admission.decide(is_turn, part.ticket.is_some()) {
             part.missed = Some(reason);
-            self.miss(&part, recorder);
-            return;
+            return self.miss(&part, hand.as_ref(), out);
         }
-        if let Err(flume::SendError(mut part)) = parts.send(part) {
+        let hand = hand.unwrap_or_else(|| self.desk.begin(&part));
+        if let Err(flume::SendError(InHand { mut part, hand })) =
+            out.parts.send(InHand { part, hand })
+        {
             part.missed = Some(Reason::new("stopped", "The model's thread has ended."));
-            self.miss(&part, recorder);
+            self.miss(&part, Some(&hand), out);
         }
     }
 
-    fn miss(&self, part: &Part, recorder: &Recorder) {
-        let inspection = self.clerk.missed(part, recorder);
+    fn miss(&self, part: &Part, hand: Option<&Hand>, out: &Out<'_>) {
+        let inspection = self.clerk.missed(part, out.recorder);
         match &part.missed {
             Some(reason) if reason.code == NOT_SAMPLED => {
                 telemetry::part_not_sampled(&self.station.name, &part.part_id);
@@ -191,14 +287,17 @@ impl Line {
                 telemetry::part_missed(&self.station.name, &part.part_id, text);
             }
         }
-        recorder.record(&inspection, &self.clerk, &self.stop);
+        match hand {
+            Some(hand) => hand.record(inspection, out.recorder),
+            None => out.recorder.record(&inspection),
+        };
     }
 
     /// A loss is a record of its own: whoever reads the log must see that the line was blind.
-    fn record_loss(&mut self, reason: &str, recorder: &Recorder) {
-        let missed = Reason::new("camera_lost", reason);
-        let mut part = self.part(self.clerk.now(), None, Some(missed));
-        part.part_id = "unknown".to_owned();
-        self.miss(&part, recorder);
+    fn record_loss(&mut self, reason: &str, out: &Out<'_>) {
+        let (job_id, station, _) = self.desk.next_job();
+        let mut part = Part::new(&station, job_id, "unknown".to_owned(), self.clerk.now());
+        part.missed = Some(Reason::new("camera_lost", reason));
+        self.miss(&part, None, out);
     }
 }

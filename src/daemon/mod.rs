@@ -3,14 +3,19 @@
 //! One thread a station pulls frames and decides what is to be looked at; one thread owns the model
 //! and looks; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
 //! decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
-//! every trigger ends as exactly one committed record.
+//! every trigger ends as a committed record: one, or, where the deadline passed or the verdict stood
+//! early, one and the update of it. Where the line's controller has a contract with a station, one
+//! thread takes its commands, and one watches the deadlines; both meet the others at the `Desk`.
 
 mod admission;
+mod commands;
+mod desk;
 mod error;
 mod line;
 pub mod plan;
 mod recorder;
 mod stop;
+mod watcher;
 
 use std::sync::Arc;
 use std::thread;
@@ -18,10 +23,13 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
-use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model, Part};
+use crate::inspection::Inspection;
+use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
+use crate::plc::ExpectHandler;
+use crate::publish::topics::Topics;
 use crate::publish::{Publisher, PublisherHandle};
 use crate::station::Station;
-use crate::store::Store;
+use crate::store::{Store, events};
 use crate::telemetry;
 use crate::verdict::Reason;
 use crate::vlm::{Digest, Engine, device};
@@ -29,8 +37,11 @@ use crate::vlm::{Digest, Engine, device};
 pub use error::DaemonError;
 pub use stop::Stop;
 
-use line::Line;
-use recorder::Recorder;
+use commands::Commands;
+use desk::{Desk, InHand};
+use line::{Line, Out};
+use recorder::{Office, Recorder};
+use watcher::Watcher;
 
 /// How long a clean stop waits for the broker; what is unsent then stays in the outbox.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +53,10 @@ pub struct Options {
     pub parts: Option<u64>,
     /// Print one line a part on standard output.
     pub lines: bool,
+    /// Ends the run from outside; then `parts` counts for nothing.
+    pub stop: Option<Arc<Stop>>,
+    /// Knows what a controller expects of its next part: takes `cmd/expect`.
+    pub expect: Option<Arc<dyn ExpectHandler>>,
 }
 
 /// What a run did.
@@ -91,22 +106,44 @@ pub fn serve<M: Model + Send>(
     decider: Decider,
 ) -> Result<Summary, DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let device = decider.computed_on.as_ref();
-    let device =
-        device.map_or_else(String::new, |on| format!("{}, {}", on.processor, on.precision));
-    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &program_digest());
+    let run = describe_run(settings, stations, &decider);
+    let device = run.computes_on.clone();
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
-    let stop = Arc::new(Stop::new(options.parts));
-    let lines = open_lines(stations, &clock, &store, &clerk, &stop)?;
+    let stop = options.stop.clone().unwrap_or_else(|| Arc::new(Stop::new(options.parts)));
+    let watcher = Arc::new(Watcher::new(Arc::clone(&clock)));
+    let desks = set_up_desks(stations, &clock, &store, &watcher)?;
+    if let Some(handler) = &options.expect {
+        desks.iter().for_each(|desk| desk.expect_with(Arc::clone(handler)));
+    }
+    let open = |desk| Line::open(desk, &clock, clerk.clone(), Arc::clone(&stop));
+    let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let runtime = runtime()?;
-    let publisher = start_publisher(&runtime, settings, &store, &clock)?;
-    let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
+    let commands = take_commands(settings, &desks, &clock)?;
+    let publisher = start_publisher(&runtime, settings, &store, &clock, commands.as_ref())?;
+    for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
+        desk.connect(publisher);
+    }
+    let recorder = Recorder::new(Office {
+        store: store.clone(),
+        publisher: publisher.clone(),
+        desks: &desks,
+        clerk: clerk.clone(),
+        stop: Arc::clone(&stop),
+        run,
+        lines: options.lines,
+    });
     let database = settings.store.path.display().to_string();
     let path = settings.model.path.display().to_string();
     telemetry::ready(stations.len(), &path, &device, &database);
 
-    let inspector = Inspector::new(model, clerk);
-    let seen = work(lines, inspector, &recorder, &stop, &runtime);
+    for desk in &desks {
+        desk.record_cut_off(&clerk, &recorder)?;
+        desk.change(|contract, now| contract.start(now));
+    }
+    let inspector = Inspector::new(model, clerk.clone());
+    let beside = Beside { watcher: &watcher, clerk: &clerk, commands: commands.as_deref() };
+    let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside);
     let drained = publisher.map(|publisher| {
         let acknowledged = publisher.state().borrow().sent;
         let drained = runtime.block_on(publisher.drain_and_stop(DRAIN_TIMEOUT));
@@ -115,6 +152,10 @@ pub fn serve<M: Model + Send>(
     });
     let (unsent, acknowledged) = drained.unwrap_or_default();
     let records = recorder.records();
+    if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
+        // Nothing is lost by it: the next start says that this run did not end in good order.
+        telemetry::record_failed(&error.to_string());
+    }
     telemetry::stopped(records, unsent);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
@@ -164,6 +205,22 @@ pub fn use_threads(threads: usize) {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }
 
+/// What inspects from now on, as the audit log's `start` tells it.
+fn describe_run(settings: &Settings, stations: &[Arc<Station>], decider: &Decider) -> events::Run {
+    let computed_on = decider.computed_on.as_ref();
+    let digest = |station: &Arc<Station>| (station.name.clone(), station.config_digest.clone());
+    events::Run {
+        device: settings.device.clone(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        program_sha256: program_digest(),
+        // Filled in when it is known.
+        model_sha256: String::new(),
+        computes_on: computed_on
+            .map_or_else(String::new, |on| format!("{}, {}", on.processor, on.precision)),
+        stations: stations.iter().map(digest).collect(),
+    }
+}
+
 /// SHA-256 of the running program's file, or `unknown` where the system hides it.
 pub fn program_digest() -> String {
     let file = std::env::current_exe().and_then(std::fs::File::open);
@@ -172,18 +229,29 @@ pub fn program_digest() -> String {
     digest.map_or_else(|_| "unknown".to_owned(), |(digest, _)| digest.to_string())
 }
 
-fn open_lines(
+fn set_up_desks(
     stations: &[Arc<Station>],
     clock: &Arc<dyn Clock>,
     store: &Store,
-    clerk: &Clerk,
-    stop: &Arc<Stop>,
-) -> Result<Vec<Line>, DaemonError> {
-    let open = |station: &Arc<Station>| {
-        let next_job = store.last_job_id(&station.name)?.map_or(1, |last| last + 1);
-        Line::open(station, clock, clerk.clone(), next_job, Arc::clone(stop))
+    watcher: &Arc<Watcher>,
+) -> Result<Vec<Arc<Desk>>, DaemonError> {
+    let set_up = |station: &Arc<Station>| {
+        let (watcher, clock) = (Arc::clone(watcher), Arc::clone(clock));
+        Ok(Arc::new(Desk::open(station, store.clone(), watcher, clock)?))
     };
-    stations.iter().map(open).collect()
+    stations.iter().map(set_up).collect()
+}
+
+/// The commands that the broker may bring, if a station takes any.
+fn take_commands(
+    settings: &Settings,
+    desks: &[Arc<Desk>],
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Commands>>, DaemonError> {
+    let Some(broker) = &settings.broker else { return Ok(None) };
+    let topics = Topics::new(&broker.prefix, &broker.device)
+        .map_err(|error| DaemonError::Other(error.to_string()))?;
+    Ok(Commands::new(&topics, desks.iter(), Arc::clone(clock)).map(Arc::new))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
@@ -199,12 +267,23 @@ fn start_publisher(
     settings: &Settings,
     store: &Store,
     clock: &Arc<dyn Clock>,
+    commands: Option<&Arc<Commands>>,
 ) -> Result<Option<PublisherHandle>, DaemonError> {
     let Some(options) = settings.broker.clone() else { return Ok(None) };
     let _inside = runtime.enter();
-    Publisher::spawn(options, store.clone(), Arc::clone(clock))
-        .map(Some)
-        .map_err(|error| DaemonError::Other(error.to_string()))
+    let (store, clock) = (store.clone(), Arc::clone(clock));
+    let started = match commands {
+        Some(commands) => Publisher::spawn_with_inbox(options, store, clock, commands.clone()),
+        None => Publisher::spawn(options, store, clock),
+    };
+    started.map(Some).map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// What works beside the lines and the model.
+struct Beside<'b> {
+    watcher: &'b Watcher,
+    clerk: &'b Clerk,
+    commands: Option<&'b Commands>,
 }
 
 /// Runs the threads to their end and answers the frames delivered and dropped.
@@ -214,24 +293,33 @@ fn work<M: Model + Send>(
     recorder: &Recorder,
     stop: &Arc<Stop>,
     runtime: &tokio::runtime::Runtime,
+    beside: &Beside<'_>,
 ) -> Result<(u64, u64), DaemonError> {
     let room = lines.iter().map(Line::queue_parts).sum();
-    let (sender, parts) = flume::bounded::<Part>(room);
+    let (sender, parts) = flume::bounded::<InHand>(room);
     let signals = runtime.spawn(stop::on_signal(Arc::clone(stop)));
     let seen = thread::scope(|scope| {
+        scope.spawn(|| recorder.begin());
+        scope.spawn(|| beside.watcher.run(beside.clerk, recorder));
+        scope.spawn(|| beside.commands.map(Commands::run));
         let watched: Vec<_> = lines
             .into_iter()
             .map(|line| {
                 let sender = sender.clone();
-                scope.spawn(move || line.run(&sender, recorder))
+                scope.spawn(move || line.run(&Out { parts: &sender, recorder }))
             })
             .collect();
         drop(sender);
         inspect_all(&parts, &mut inspector, recorder, stop);
-        watched.into_iter().fold((0, 0), |sum, line| {
+        let seen = watched.into_iter().fold((0, 0), |sum, line| {
             let (delivered, dropped) = line.join().unwrap_or((0, 0));
             (sum.0 + delivered, sum.1 + dropped)
-        })
+        });
+        beside.watcher.close();
+        if let Some(commands) = beside.commands {
+            commands.close();
+        }
+        seen
     });
     signals.abort();
     match recorder.failure() {
@@ -242,18 +330,32 @@ fn work<M: Model + Send>(
 
 /// The model's thread: looks at parts until every line has ended.
 fn inspect_all<M: Model>(
-    parts: &flume::Receiver<Part>,
+    parts: &flume::Receiver<InHand>,
     inspector: &mut Inspector<M>,
     recorder: &Recorder,
     stop: &Stop,
 ) {
-    while let Ok(mut part) = parts.recv() {
+    while let Ok(InHand { mut part, hand }) = parts.recv() {
         if stop.is_set() && !stop.all_triggered() {
             // The part in hand was finished; those that still wait are recorded, not dropped.
             let stopped = Reason::new("stopped", "The daemon was stopped before it looked.");
             part.missed = Some(stopped);
         }
-        let inspection = inspector.inspect(&part, recorder);
-        recorder.record(&inspection, inspector.clerk(), stop);
+        let mut early = |partial: Inspection| hand.record_partial(&partial, recorder);
+        let inspection = inspector.inspect_telling(&part, recorder, &mut early);
+        if let Some(well) = model_did_well(&inspection) {
+            hand.desk().change(|contract, now| contract.model_answered(well, now));
+        }
+        hand.record(inspection, recorder);
+        // The ticket before the place: who is told that there is a place finds one.
+        drop(part);
+        drop(hand);
     }
+}
+
+/// Whether the model answered anything; `None` if it had no chance to.
+fn model_did_well(inspection: &Inspection) -> Option<bool> {
+    let is_late = inspection.timeliness.deadline_met == Some(false);
+    let was_asked = !inspection.questions.is_empty() && !is_late;
+    was_asked.then(|| inspection.questions.iter().any(|asked| asked.answer.is_some()))
 }

@@ -85,7 +85,9 @@ pub fn make(
         None => Speed::estimated(&card, options.dtype, settings.model.threads.min(machine.cores)),
     };
     let mut remarks = Vec::new();
-    let costs = costs(&card, stations, &mut remarks);
+    let stations: Vec<Arc<Station>> =
+        stations.iter().flat_map(|station| station.recipes()).cloned().map(Arc::new).collect();
+    let costs = costs(&card, &stations, &mut remarks);
     let stations: Vec<Planned> = stations
         .iter()
         .zip(costs)
@@ -98,7 +100,7 @@ pub fn make(
     let (footprint, of_memory) = judge_memory(&card, &options, context, budget_bytes, &machine);
     let budget_bytes = budget_bytes.or(machine.usable_bytes());
     remarks.extend(of_memory);
-    let demands: Vec<Demand> = stations.iter().filter_map(|one| one.demand.clone()).collect();
+    let demands = demands(&stations);
     remarks.extend(fit::judge(&demands, speed.origin));
     remarks.sort_by_key(|remark| std::cmp::Reverse(remark.gravity));
     Ok(Plan {
@@ -219,6 +221,19 @@ fn planned(card: &ModelCard, station: &Station, cost: StationCost, speed: &Speed
         part_with_one_crop: with_one_crop(card, station, speed),
     });
     Planned { cost, part, demand }
+}
+
+/// What each station asks of the model, with the slowest of its recipes: one is active at a time.
+fn demands(stations: &[Planned]) -> Vec<Demand> {
+    let mut demands: Vec<Demand> = Vec::new();
+    for demand in stations.iter().filter_map(|planned| planned.demand.clone()) {
+        match demands.iter_mut().find(|known| known.station == demand.station) {
+            Some(known) if known.part.usual_s >= demand.part.usual_s => {}
+            Some(known) => *known = demand,
+            None => demands.push(demand),
+        }
+    }
+    demands
 }
 
 /// Seconds a part if each picture were cut into one tile only; `None` if each is already.

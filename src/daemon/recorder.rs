@@ -1,16 +1,18 @@
 //! Commits records, wakes the publisher, tells the operator.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use super::desk::Desk;
 use super::{DaemonError, Stop};
 use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EvidenceKeeper};
 use crate::publish::{PublisherHandle, message};
-use crate::store::Store;
+use crate::store::{Store, events};
 use crate::telemetry;
 
 /// Where every record passes, whoever decided.
@@ -19,13 +21,39 @@ pub struct Recorder {
     publisher: Option<PublisherHandle>,
     lines: bool,
     colour: bool,
+    /// By the station's name.
+    desks: HashMap<String, Arc<Desk>>,
+    clerk: Clerk,
+    stop: Arc<Stop>,
+    /// What runs, until its start is in the record.
+    run: Mutex<Option<events::Run>>,
     records: AtomicU64,
     failure: Mutex<Option<DaemonError>>,
 }
 
+/// Who has to do with records.
+pub struct Office<'o> {
+    /// Where they go.
+    pub store: Store,
+    /// Who is woken by them.
+    pub publisher: Option<PublisherHandle>,
+    /// Who is told of them.
+    pub desks: &'o [Arc<Desk>],
+    /// Who writes them.
+    pub clerk: Clerk,
+    /// What ends the run when one cannot be written.
+    pub stop: Arc<Stop>,
+    /// What runs, for the record of the start.
+    pub run: events::Run,
+    /// Whether a line is printed for each part.
+    pub lines: bool,
+}
+
 impl Recorder {
-    /// Records into `store`, wakes `publisher`, and prints part lines if `lines`.
-    pub fn new(store: Store, publisher: Option<PublisherHandle>, lines: bool) -> Recorder {
+    /// A recorder that has recorded nothing yet.
+    pub fn new(office: Office<'_>) -> Recorder {
+        let Office { store, publisher, desks, clerk, stop, run, lines } = office;
+        let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
             // A closed standard output must not stop a line: the record is what counts.
@@ -36,38 +64,75 @@ impl Recorder {
             publisher,
             lines,
             colour,
+            desks: desks.iter().map(named).collect(),
+            clerk,
+            stop,
+            run: Mutex::new(Some(run)),
             records: AtomicU64::new(0),
             failure: Mutex::new(None),
         }
     }
 
-    /// Commits one record with its message. Ends the run if it cannot be written, or if `clerk`
-    /// cannot say any more what decides.
-    pub fn record(&self, inspection: &Inspection, clerk: &Clerk, stop: &Stop) {
+    /// Records the start, once, and tells the operator what is wrong with the end before it. It names
+    /// the model, so it waits for the model's digest; no other record comes before it.
+    pub fn begin(&self) {
+        let mut run = self.run.lock().unwrap_or_else(|lock| lock.into_inner());
+        let Some(mut what) = run.take() else { return };
+        what.model_sha256 = self.clerk.model_or_unknown();
+        match self.store.record_start(&what) {
+            Ok(start) => {
+                if start.unclean {
+                    telemetry::unclean_start();
+                }
+                if let Some(how) = &start.heads_differ {
+                    telemetry::heads_differ(how);
+                }
+            }
+            Err(error) => {
+                telemetry::record_failed(&error.to_string());
+                self.fail(error.into(), "the record cannot be written");
+            }
+        }
+    }
+
+    /// Commits one record with its message. `false`: it could not be written. That, and a clerk who
+    /// cannot say any more what decides, ends the run.
+    pub fn record(&self, inspection: &Inspection) -> bool {
+        self.begin();
         let messages: Vec<_> = self.publisher.iter().map(|_| message::result(inspection)).collect();
-        match self.store.commit(inspection, &messages) {
+        let desk = self.desks.get(&inspection.station);
+        let _in_order = desk.map(|desk| desk.commits());
+        let committed = self.store.commit(inspection, &messages);
+        let is_written = committed.is_ok();
+        match committed {
             Ok(sequence) => {
                 self.records.fetch_add(1, Ordering::SeqCst);
                 if let Some(publisher) = &self.publisher {
                     publisher.wake();
                 }
                 fault::point(fault::RECORD_TOLD);
+                if let (Some(desk), Some(message)) = (desk, messages.first()) {
+                    desk.recorded(inspection, sequence, &message.payload);
+                }
                 self.tell(inspection, sequence);
             }
             Err(error) => {
                 telemetry::record_failed(&error.to_string());
-                self.fail(error.into());
-                stop.set("the record cannot be written");
+                if let Some(desk) = desk {
+                    desk.change(|contract, now| contract.record_failed(&error.to_string(), now));
+                }
+                self.fail(error.into(), "the record cannot be written");
             }
         }
-        if let Some(why) = clerk.failure() {
-            self.fail(DaemonError::Model(why));
-            stop.set("the model cannot be named in a record");
+        if let Some(why) = self.clerk.failure() {
+            self.fail(DaemonError::Model(why), "the model cannot be named in a record");
         }
+        is_written
     }
 
-    fn fail(&self, error: DaemonError) {
+    fn fail(&self, error: DaemonError, why: &'static str) {
         self.failure.lock().unwrap_or_else(|lock| lock.into_inner()).get_or_insert(error);
+        self.stop.set(why);
     }
 
     /// Records committed by this run.

@@ -72,15 +72,8 @@ pub fn run<M: Model>(
             pipeline_ns: None,
             picture,
         };
-        let part = Part {
-            station: Arc::clone(station),
-            job_id: at as u64 + 1,
-            part_id: truth.file.clone(),
-            triggered: now,
-            frame: Some(Arc::new(frame)),
-            missed: None,
-            ticket: None,
-        };
+        let mut part = Part::new(station, at as u64 + 1, truth.file.clone(), now);
+        part.frame = Some(Arc::new(frame));
         let inspection = inspector.inspect(&part, &NoEvidence);
         if !tally.count(truth, &inspection) {
             misses.push(miss(truth, &inspection));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Decider, EvidenceKeeper, Look, Part, conclude, cut_all, keep_all, millis};
 use crate::clock::{Clock, Stamp};
-use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Times};
+use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Timeliness, Times};
 use crate::station::{Question, Station};
 use crate::verdict::{Reason, Verdict};
 
@@ -66,6 +66,11 @@ impl Clerk {
         }
     }
 
+    /// The model's digest, for which this waits, or a word that is no digest.
+    pub fn model_or_unknown(&self) -> String {
+        self.decider.model_or_unknown()
+    }
+
     /// Why no record can name the model any more, if that is so: the run must end.
     pub fn failure(&self) -> Option<String> {
         self.decider.failure().map(|why| why.to_string())
@@ -88,6 +93,12 @@ impl Clerk {
             recipe: station.recipe.clone(),
             job_id: part.job_id,
             part_id: part.part_id.clone(),
+            trigger_id: part.trigger_id.clone(),
+            timeliness: Timeliness {
+                deadline_ms: u64::try_from(part.deadline.as_millis()).ok(),
+                deadline_met: Some(decided.since(&part.triggered) <= part.deadline),
+                ..Timeliness::default()
+            },
             frame_sequence: frame.map(|frame| frame.sequence),
             times: Times {
                 triggered: part.triggered,

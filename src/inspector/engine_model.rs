@@ -17,8 +17,8 @@ use crate::vlm::{Adapter, Engine, EngineError, Picture, Session};
 pub struct EngineModel {
     engine: Arc<Engine>,
     session: Session,
-    /// By station, then question.
-    prepared: HashMap<(String, String), Prepared>,
+    /// By station, recipe and question.
+    prepared: HashMap<(String, u32, String), Prepared>,
 }
 
 /// A question ready to be asked, and what stands beside the model while it is answered.
@@ -60,13 +60,13 @@ impl EngineModel {
     ) -> Result<EngineModel, PrepareError> {
         let mut prepared = HashMap::new();
         let mut adapters = Adapters::default();
-        for station in stations {
+        for station in stations.iter().flat_map(|station| station.recipes()) {
             for question in &station.questions {
                 let (at, name) = (station.name.clone(), question.name.clone());
                 let ready = prepare(&engine, &mut adapters, question).map_err(|why| {
                     PrepareError { station: at.clone(), question: name.clone(), why: Box::new(why) }
                 })?;
-                prepared.insert((at, name), ready);
+                prepared.insert((at, station.recipe_index, name), ready);
             }
         }
         let session = Session::new(&engine);
@@ -102,7 +102,7 @@ impl Model for EngineModel {
         crops: &[&Crop],
         deadline: Instant,
     ) -> Reply {
-        let key = (station.name.clone(), question.name.clone());
+        let key = (station.name.clone(), station.recipe_index, question.name.clone());
         let Some(Prepared { question: ready, adapter }) = self.prepared.get(&key) else {
             let answer = Err("the question was not prepared at start-up".to_owned());
             return Reply { prompt: String::new(), answer };

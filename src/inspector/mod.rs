@@ -18,7 +18,7 @@ pub use engine_model::{EngineModel, PrepareError};
 
 use crate::clock::Stamp;
 use crate::frame::{Frame, Rgb8};
-use crate::inspection::{Asked, Evidence, Inspection, Timings};
+use crate::inspection::{Asked, Evidence, ForeignId, Inspection, Timings};
 use crate::roi::{self, Crop};
 use crate::station::{Question, Station};
 use crate::verdict::{self, Finding, Outcome, Reason, Verdict, finding};
@@ -33,14 +33,35 @@ pub struct Part {
     pub job_id: u64,
     /// The part's name.
     pub part_id: String,
+    /// What the controller called its trigger, if one asked for the look.
+    pub trigger_id: Option<ForeignId>,
     /// When the trigger fired.
     pub triggered: Stamp,
+    /// From the trigger to the moment by which the verdict must stand.
+    pub deadline: Duration,
     /// The picture; `None` if it was lost.
     pub frame: Option<Arc<Frame>>,
     /// Why the part is not to be looked at, if it is not.
     pub missed: Option<Reason>,
     /// Its place in the queue, given back when the part is dropped.
     pub ticket: Option<Ticket>,
+}
+
+impl Part {
+    /// A part that the station's own trigger found at `triggered`; there is no picture of it yet.
+    pub fn new(station: &Arc<Station>, job_id: u64, part_id: String, triggered: Stamp) -> Part {
+        Part {
+            station: Arc::clone(station),
+            job_id,
+            part_id,
+            trigger_id: None,
+            triggered,
+            deadline: station.deadline,
+            frame: None,
+            missed: None,
+            ticket: None,
+        }
+    }
 }
 
 /// One of a bounded number of places in a station's queue.
@@ -108,24 +129,42 @@ impl<M: Model> Inspector<M> {
 
     /// Looks at one part. Never fails: what goes wrong is the verdict's reason.
     pub fn inspect(&mut self, part: &Part, keeper: &dyn EvidenceKeeper) -> Inspection {
+        self.inspect_telling(part, keeper, &mut |_| false)
+    }
+
+    /// As [`Inspector::inspect`], and offers `early` a record once the verdict stands before every
+    /// question has been asked, where the station asks for that. `early` answers whether it told
+    /// anybody: then the full record is an update of what was told in time.
+    pub fn inspect_telling(
+        &mut self,
+        part: &Part,
+        keeper: &dyn EvidenceKeeper,
+        early: &mut dyn FnMut(Inspection) -> bool,
+    ) -> Inspection {
         let (Some(frame), None) = (&part.frame, &part.missed) else {
             return self.clerk.missed(part, keeper);
         };
         let taken = self.clerk.now();
         let mut look = Look::default();
         look.timings.queued_ms = millis(taken.since(&part.triggered));
-        self.look(part, frame, &taken, keeper, &mut look);
+        let was_told = self.look(part, frame, &taken, keeper, &mut look, early);
         self.clerk.prove(&mut look);
         let decided = self.clerk.now();
         let latency = decided.since(&part.triggered);
         look.timings.latency_ms = millis(latency);
-        if latency > part.station.deadline {
-            look.problems.push(late(part, latency));
-        }
         let verdict = conclude(&part.station, &look);
-        self.clerk.record(part, look, verdict, decided)
+        let mut inspection = self.clerk.record(part, look, verdict, decided);
+        if was_told {
+            inspection.timeliness.deadline_met = Some(true);
+            inspection
+        } else if latency > part.deadline {
+            inspection.into_late(late(part, latency))
+        } else {
+            inspection
+        }
     }
 
+    /// Answers whether the verdict was told early.
     fn look(
         &mut self,
         part: &Part,
@@ -133,22 +172,48 @@ impl<M: Model> Inspector<M> {
         taken: &Stamp,
         keeper: &dyn EvidenceKeeper,
         look: &mut Look,
-    ) {
-        let left = part.station.deadline.saturating_sub(taken.since(&part.triggered));
-        let deadline = Instant::now() + left;
+        early: &mut dyn FnMut(Inspection) -> bool,
+    ) -> bool {
+        let deadline = Instant::now() + time_left(part, taken);
         let started = Instant::now();
         let crops = cut_all(&part.station, frame, &mut look.problems);
         look.timings.crop_ms = millis(started.elapsed());
 
-        let started = Instant::now();
-        for question in &part.station.questions {
+        let tells_early = part.station.plc.as_ref().is_some_and(|plc| plc.partial);
+        let (mut was_offered, mut was_told) = (false, false);
+        let questions = &part.station.questions;
+        for (at, question) in questions.iter().enumerate() {
+            let started = Instant::now();
             self.ask(part, question, &crops, deadline, look);
+            look.timings.model_ms += millis(started.elapsed());
+            if tells_early
+                && !was_offered
+                && at + 1 < questions.len()
+                && let Some(verdict) = verdict::decided(&look.findings, &part.station.rules)
+            {
+                was_offered = true;
+                look.keep(&crops, keeper);
+                let partial = self.partial(part, look, verdict);
+                was_told = partial.is_some_and(&mut *early);
+            }
         }
-        look.timings.model_ms = millis(started.elapsed());
+        look.keep(&crops, keeper);
+        was_told
+    }
 
-        let started = Instant::now();
-        keep_all(&crops, keeper, look);
-        look.timings.evidence_ms = millis(started.elapsed());
+    /// The record of a verdict that stands already; `None` if it is too late for that.
+    fn partial(&self, part: &Part, look: &Look, verdict: Verdict) -> Option<Inspection> {
+        let mut so_far = look.clone();
+        self.clerk.prove(&mut so_far);
+        if self.clerk.failure().is_some() {
+            return None;
+        }
+        let decided = self.clerk.now();
+        let latency = decided.since(&part.triggered);
+        so_far.timings.latency_ms = millis(latency);
+        let mut inspection = self.clerk.record(part, so_far, verdict, decided);
+        inspection.timeliness.is_partial = true;
+        (latency <= part.deadline).then_some(inspection)
     }
 
     fn ask(
@@ -173,9 +238,19 @@ impl<M: Model> Inspector<M> {
     }
 }
 
+/// How long the model may work on a part that was taken out of the queue at `taken`. One that is late
+/// already is not asked about: it would only make the next ones late. One that becomes late meanwhile
+/// may be finished, where the station gives time for that.
+fn time_left(part: &Part, taken: &Stamp) -> Duration {
+    let left = part.deadline.saturating_sub(taken.since(&part.triggered));
+    let finish = part.station.plc.as_ref().map_or(Duration::ZERO, |plc| plc.finish_late);
+    if left.is_zero() { left } else { left + finish }
+}
+
 /// What gathers while one part is looked at.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Look {
+    is_kept: bool,
     problems: Vec<Reason>,
     evidence: Vec<Evidence>,
     asked: Vec<Asked>,
@@ -189,6 +264,16 @@ impl Look {
         self.findings.clear();
         self.asked.clear();
         self.problems.push(reason);
+    }
+
+    /// Keeps the crops as evidence, once.
+    fn keep(&mut self, crops: &[Crop], keeper: &dyn EvidenceKeeper) {
+        if std::mem::replace(&mut self.is_kept, true) {
+            return;
+        }
+        let started = Instant::now();
+        keep_all(crops, keeper, self);
+        self.timings.evidence_ms = millis(started.elapsed());
     }
 
     fn take_reply(&mut self, question: &Question, reply: Reply) {
@@ -254,7 +339,7 @@ fn late(part: &Part, latency: Duration) -> Reason {
     let text = format!(
         "Late: {:.0} ms from the trigger, {} ms allowed.",
         millis(latency),
-        part.station.deadline.as_millis()
+        part.deadline.as_millis()
     );
     Reason::new("late", text)
 }

@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::topics::{Kind, NAME_MAX_CHARS, Topics};
 use super::transport::{Packet, Properties};
 use crate::clock::Stamp;
-use crate::inspection::{Inspection, SCHEMA_VERSION};
-use crate::store::{OutboxMessage, TopicKind};
-use crate::verdict::Seen;
+use crate::inspection::{ForeignId, Inspection, SCHEMA_VERSION};
+use crate::store::{Anchor, OutboxMessage, TopicKind};
+use crate::verdict::{Outcome, Seen};
 
 /// The form of every payload.
 pub const CONTENT_TYPE: &str = "application/json";
@@ -38,19 +38,24 @@ const REASONS_MAX: usize = 16;
 #[derive(Debug, Serialize)]
 struct ResultMessage<'i> {
     schema_version: u32,
+    verdict: &'static str,
+    verdict_code: u8,
     result_id: String,
+    trigger_id: Option<&'i ForeignId>,
     job_id: u64,
     part_id: String,
+    is_partial: bool,
+    updates: Option<String>,
+    deadline_met: Option<bool>,
+    deadline_ms: Option<u64>,
+    late_outcome: Option<&'static str>,
     recipe_id: String,
     station: String,
     device: String,
-    verdict: &'static str,
-    verdict_code: u8,
     serial: Option<String>,
     defect_count: usize,
     creation_time: String,
     latency_ms: Option<f64>,
-    is_partial: bool,
     is_simulated: bool,
     clock_synchronized: bool,
     evidence_sha256: Option<&'i str>,
@@ -68,21 +73,27 @@ struct DefectMessage {
 /// The message that tells of `inspection`, to be committed with it.
 pub fn result(inspection: &Inspection) -> OutboxMessage {
     let look = inspection;
+    let timeliness = &look.timeliness;
     let message = ResultMessage {
         schema_version: SCHEMA_VERSION,
+        verdict: look.verdict.outcome.as_str(),
+        verdict_code: look.verdict.outcome.code(),
         result_id: look.result_id.to_string(),
+        trigger_id: look.trigger_id.as_ref(),
         job_id: look.job_id,
         part_id: cut(&look.part_id, TEXT_MAX_CHARS),
+        is_partial: timeliness.is_partial,
+        updates: timeliness.updates.map(|earlier| earlier.to_string()),
+        deadline_met: timeliness.deadline_met,
+        deadline_ms: timeliness.deadline_ms,
+        late_outcome: timeliness.late_outcome.map(Outcome::as_str),
         recipe_id: cut(&look.recipe, TEXT_MAX_CHARS),
         station: cut(&look.station, NAME_MAX_CHARS),
         device: cut(&look.device, NAME_MAX_CHARS),
-        verdict: look.verdict.outcome.as_str(),
-        verdict_code: look.verdict.outcome.code(),
         serial: look.serial().map(|serial| cut(serial, TEXT_MAX_CHARS)),
         defect_count: look.defects().count(),
         creation_time: time_text(&look.times.decided),
         latency_ms: rounded(look.timings.latency_ms),
-        is_partial: false,
         is_simulated: look.is_simulated,
         clock_synchronized: look.times.clock_synchronized,
         evidence_sha256: look.evidence.first().map(|crop| crop.sha256.as_str()),
@@ -176,6 +187,30 @@ pub fn packet(topics: &Topics, kind: Kind, station: Option<&str>, payload: Vec<u
         properties,
         ..Packet::default()
     }
+}
+
+/// JSON Schema (2020-12) of a chain's head.
+pub const CHAIN_SCHEMA: &str = include_str!("schema/chain.schema.json");
+
+/// The head of the audit log as it goes out: the anchor itself, so that what a broker kept can be
+/// given to `inspectd audit verify --anchor` as it is.
+#[derive(Debug, Serialize)]
+struct ChainHeadMessage<'a> {
+    schema_version: u32,
+    creation_time: String,
+    #[serde(flatten)]
+    anchor: &'a Anchor,
+}
+
+/// The payload of the chain topic. The same head has the same bytes.
+pub fn chain_head(anchor: &Anchor) -> Vec<u8> {
+    let wall = jiff::Timestamp::from_millisecond(anchor.wall_ms).unwrap_or_default();
+    let message = ChainHeadMessage {
+        schema_version: SCHEMA_VERSION,
+        creation_time: time_text(&Stamp { wall, monotonic_ns: 0 }),
+        anchor,
+    };
+    serde_json::to_vec(&message).expect("texts and numbers have a JSON form")
 }
 
 /// RFC 3339, UTC, always three digits of milliseconds: a PLC may cut it by position.

@@ -5,6 +5,7 @@
 //! | `{prefix}/{device}/{station}/result`    | each result                  | no       |
 //! | `{prefix}/{device}/{station}/last`      | the newest result            | yes      |
 //! | `{prefix}/{device}/{station}/state`     | what the station is doing    | yes      |
+//! | `{prefix}/{device}/{station}/pending`   | the oldest result that waits to be acknowledged | yes |
 //! | `{prefix}/{device}/{station}/event`     | a step of one inspection     | no       |
 //! | `{prefix}/{device}/{station}/cmd/{name}` | to us: a command             | –        |
 //! | `{prefix}/{device}/heartbeat`           | the program runs             | no       |
@@ -74,6 +75,8 @@ pub enum Kind {
     State,
     /// A step of one inspection, as it happens.
     Event,
+    /// The oldest result that its controller has not acknowledged.
+    Pending,
     /// The program runs.
     Heartbeat,
     /// The newest link of the record's chain.
@@ -89,6 +92,7 @@ impl Kind {
             Kind::Status => "status",
             Kind::State => "state",
             Kind::Event => "event",
+            Kind::Pending => "pending",
             Kind::Heartbeat => "heartbeat",
             Kind::Chain => "chain",
         }
@@ -96,13 +100,13 @@ impl Kind {
 
     /// Whether the broker keeps it for those who come late.
     pub fn is_retained(self) -> bool {
-        matches!(self, Kind::Last | Kind::Status | Kind::State | Kind::Chain)
+        matches!(self, Kind::Last | Kind::Status | Kind::State | Kind::Pending | Kind::Chain)
     }
 
     /// The schema of its payload and its version, as the user property `schema` names it.
     pub fn schema(self) -> &'static str {
         match self {
-            Kind::Result | Kind::Last => "result/1",
+            Kind::Result | Kind::Last | Kind::Pending => "result/1",
             Kind::Status => "status/1",
             Kind::State => "state/1",
             Kind::Event => "event/1",

@@ -11,7 +11,7 @@ pub(super) struct Row<'i> {
     inspection: &'i Inspection,
     pub(super) result_id: String,
     job_id: i64,
-    body: String,
+    pub(super) body: String,
 }
 
 impl<'i> Row<'i> {

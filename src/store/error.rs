@@ -171,6 +171,56 @@ pub enum StoreError {
         /// What went wrong.
         why: String,
     },
+    /// A damaged database cannot be moved out of the way.
+    #[error(
+        "the database {path} is damaged ({what}) and cannot be moved aside: {why}; move it and its \
+         -wal and -shm files to another name, and start again",
+        path = .path.display()
+    )]
+    MoveAside {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// A key of the device cannot be used.
+    #[error(
+        "cannot use the key {path}: {why}; make one with `inspectd audit key --out FILE`, readable \
+         for the user that inspectd runs as",
+        path = .path.display()
+    )]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file of heads, or another file of anchors, cannot be used.
+    #[error("cannot use the file of heads {path}: {why}; check its rights", path = .path.display())]
+    Heads {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// An operator's disposition cannot be recorded as it is.
+    #[error("cannot record the disposition: {why}")]
+    Disposition {
+        /// What is wrong with it, and what would be right.
+        why: String,
+    },
+    /// An event cannot be recorded as it is.
+    #[error(
+        "cannot record an event of kind {kind}: {why}; this is a fault of inspectd, please report it"
+    )]
+    Event {
+        /// Its kind.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// Anything else that SQLite refused.
     #[error(
         "cannot {doing} in the database {path}: {why}; check the disk, and the system's log for \
@@ -187,6 +237,9 @@ pub enum StoreError {
     },
 }
 
+/// What [`StoreError::NotOurs`] says of a file that SQLite does not know as one of its own.
+pub(super) const NOT_SQLITE: &str = "not a SQLite file";
+
 impl StoreError {
     /// Sorts an error of SQLite, met while `doing` something in the database at `path`.
     pub(super) fn from_sql(doing: &'static str, path: &Path, why: rusqlite::Error) -> StoreError {
@@ -195,9 +248,7 @@ impl StoreError {
         match why.sqlite_error_code() {
             Some(Code::DiskFull) => StoreError::Full { doing, path },
             Some(Code::DatabaseCorrupt) => StoreError::Corrupt { path, what: why.to_string() },
-            Some(Code::NotADatabase) => {
-                StoreError::NotOurs { path, what: "not a SQLite file".to_owned() }
-            }
+            Some(Code::NotADatabase) => StoreError::NotOurs { path, what: NOT_SQLITE.to_owned() },
             Some(Code::ReadOnly) => StoreError::NotWritable { path },
             Some(Code::CannotOpen) => StoreError::Open { path, why },
             _ => StoreError::Sql { doing, path, why },

@@ -2,26 +2,44 @@
 //! that were looked at lie beside it as lossless PNG files.
 //!
 //! One process writes ([`Store`]); any number reads at the same time ([`Reader`]). A commit writes
-//! the inspection and its messages in one transaction and returns when both are on the disk: what
-//! was committed survives a power cut, and a message without a record cannot exist.
+//! the inspection, its link in the hash chain and its messages in one transaction and returns when
+//! all are on the disk: what was committed survives a power cut, and a message without a record
+//! cannot exist. `FORMAT.md` describes the chain for those who verify it without this program.
 
+pub mod anchor;
+mod append;
 mod audit;
+mod begin;
 mod canonical;
+pub mod chain;
+mod contract;
+pub mod disposition;
 mod error;
+pub mod events;
 pub mod evidence;
 pub mod export;
+pub mod history;
 mod open;
 mod outbox;
 mod read;
+mod recover;
 pub mod report;
+mod rescue;
+pub mod sign;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::Connection;
+use rusqlite::TransactionBehavior::Immediate;
 
+pub use anchor::Anchor;
 pub use canonical::to_canonical_json;
+pub use contract::{AcceptedTrigger, KeptContract};
+pub use disposition::Disposition;
 pub use error::StoreError;
+pub use events::EventKind;
 pub use open::SCHEMA_STEP;
 pub use outbox::{Delivery, OutboxMessage, OutboxRow, OutboxState, TopicKind};
 pub use read::{Filter, Reader, Record};
@@ -30,8 +48,11 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
+use anchor::Heads;
+use chain::{ChainTime, End, Entry};
 use evidence::EvidenceFolder;
 use open::WriterLock;
+use sign::SignKey;
 
 /// Where the record lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +64,10 @@ pub struct StoreOptions {
     /// A database of up to this many bytes is read through for damage at start; a larger one only
     /// where it is used, as reading it all would keep the line waiting.
     pub quick_check_max_bytes: u64,
+    /// The device's name, for the first record of a chain.
+    pub device: String,
+    /// The private key that signs the chain's heads; `None`: they are not signed.
+    pub sign_key: Option<PathBuf>,
 }
 
 impl StoreOptions {
@@ -52,6 +77,8 @@ impl StoreOptions {
             path: dir.join("inspectd.db"),
             evidence_dir: dir.join("evidence"),
             quick_check_max_bytes: 256 * 1024 * 1024,
+            device: "unnamed".to_owned(),
+            sign_key: None,
         }
     }
 }
@@ -66,12 +93,19 @@ struct Inner {
     connection: Mutex<Connection>,
     evidence: EvidenceFolder,
     clock: Arc<dyn Clock>,
+    boot_id: String,
+    /// The chain that is written, and who signs its heads.
+    signer: append::Signer,
+    heads: Mutex<Heads>,
+    /// What the heads said against the chain when it was opened.
+    heads_differ: Option<String>,
     // Declared after `connection`: fields drop in order, so the lock outlives the last write.
     _lock: WriterLock,
 }
 
 impl Store {
-    /// Opens the record for writing, or makes it. Every error here is a reason not to start.
+    /// Opens the record for writing, or makes it. A damaged database is moved aside, and a new chain
+    /// goes on that names the old one's head. Every error here is a reason not to start.
     pub fn open(options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Store, StoreError> {
         let folder = match options.path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -79,40 +113,66 @@ impl Store {
         };
         std::fs::create_dir_all(folder).map_err(|why| StoreError::from_io(folder, why))?;
         let lock = WriterLock::take(&options.path)?;
-        let connection = open::open_for_writing(&options.path, options.quick_check_max_bytes)?;
+        let key = options.sign_key.as_deref().map(SignKey::read).transpose()?;
+        let boot_id = clock.boot_id();
+        let now = ChainTime::now(&*clock, &boot_id);
+        let connection = recover::open(options, &now)?;
         let evidence = EvidenceFolder::open(&options.evidence_dir)?;
-        let connection = Mutex::new(connection);
-        let path = options.path.clone();
-        Ok(Store(Arc::new(Inner { path, connection, evidence, clock, _lock: lock })))
+        let heads = Heads::open(&options.path)
+            .map_err(|why| StoreError::Heads { path: anchor::heads_path(&options.path), why })?;
+        let sql = |why| StoreError::from_sql("read the chain", &options.path, why);
+        let genesis = begin::genesis(&connection, &options.path)?;
+        let heads_differ =
+            anchor::contradiction(&options.path, &connection, &genesis).map_err(sql)?;
+        let end = chain::end(&connection).map_err(sql)?;
+        let store = Store(Arc::new(Inner {
+            path: options.path.clone(),
+            connection: Mutex::new(connection),
+            evidence,
+            clock,
+            boot_id,
+            signer: append::Signer { chain_id: genesis.chain_id, device: genesis.device, key },
+            heads: Mutex::new(heads),
+            heads_differ,
+            _lock: lock,
+        }));
+        if let Some(end) = end {
+            store.keep_head(&end, true);
+        }
+        Ok(store)
     }
 
-    /// Writes `inspection` and the `messages` that tell of it, in one transaction; answers its
-    /// audit sequence number, which counts up from 1 without a hole. When this returns, both are on
-    /// the disk. On an error neither is.
+    /// Writes `inspection`, its link in the chain and the `messages` that tell of it, in one
+    /// transaction; answers the inspection's number, which counts up from 1 without a hole. When
+    /// this returns, all are on the disk. On an error none is.
     pub fn commit(
         &self,
         inspection: &Inspection,
         messages: &[OutboxMessage],
     ) -> Result<i64, StoreError> {
         let row = audit::Row::of(inspection)?;
-        let now = self.0.clock.now().wall.as_millisecond();
         let mut connection = self.connection();
-        let written: rusqlite::Result<i64> = (|| {
-            let change = connection.transaction()?;
+        let now = self.chain_time();
+        let written: rusqlite::Result<(i64, End)> = (|| {
+            let change = connection.transaction_with_behavior(Immediate)?;
             fault::point(fault::COMMIT_BEGUN);
-            let sequence = audit::insert(&change, &row)?;
+            let number = audit::insert(&change, &row)?;
+            let end = chain::append(&change, &now, Entry::Inspection(number, &row.body))?;
             for message in messages {
-                outbox::insert(&change, &row, message, now)?;
+                outbox::insert(&change, &row, message, now.wall_ms)?;
             }
             fault::point(fault::COMMIT_WRITTEN);
             change.commit()?;
             fault::point(fault::COMMIT_DONE);
-            Ok(sequence)
+            Ok((number, end))
         })();
-        written.map_err(|why| match audit::is_duplicate(&why) {
+        drop(connection);
+        let (number, end) = written.map_err(|why| match audit::is_duplicate(&why) {
             true => StoreError::Duplicate { result_id: row.result_id.clone() },
-            false => StoreError::from_sql("record an inspection", &self.0.path, why),
-        })
+            false => self.told("record an inspection", why),
+        })?;
+        self.keep_head(&end, false);
+        Ok(number)
     }
 
     /// Keeps `picture` as a lossless file and answers its SHA-256 in hexadecimal. To be called
@@ -130,6 +190,57 @@ impl Store {
     /// restart.
     pub fn last_job_id(&self, station: &str) -> Result<Option<u64>, StoreError> {
         self.sql("look up the last job", |connection| read::last_job_id(connection, station))
+    }
+
+    /// What is kept of the contract of `station` with its controller.
+    pub fn contract(&self, station: &str) -> Result<KeptContract, StoreError> {
+        self.sql("read a contract", |connection| contract::contract(connection, station))
+    }
+
+    /// Keeps which recipe of `station` is active.
+    pub fn keep_recipe(&self, station: &str, index: u32) -> Result<(), StoreError> {
+        self.sql("keep a recipe", |connection| contract::keep_recipe(connection, station, index))
+    }
+
+    /// Keeps how far the results of `station` were acknowledged, as JSON.
+    pub fn keep_acknowledged(&self, station: &str, marks: &str) -> Result<(), StoreError> {
+        self.sql("keep an acknowledgement", |connection| {
+            contract::keep_acknowledged(connection, station, marks)
+        })
+    }
+
+    /// Keeps that a trigger of `station` was accepted, before anybody is told.
+    pub fn keep_accepted(
+        &self,
+        station: &str,
+        trigger: &AcceptedTrigger,
+    ) -> Result<(), StoreError> {
+        self.sql("keep a trigger", |connection| {
+            contract::keep_accepted(connection, station, trigger)
+        })
+    }
+
+    /// The newest triggers of `station` that were accepted, the oldest first; with each, whether there
+    /// is an inspection of its job.
+    pub fn accepted(&self, station: &str) -> Result<Vec<(AcceptedTrigger, bool)>, StoreError> {
+        self.sql("read triggers", |connection| contract::accepted(connection, station))
+    }
+
+    /// The newest record's number, 0 if there is none.
+    pub fn last_sequence(&self) -> Result<i64, StoreError> {
+        self.sql("look up the newest record", |connection| contract::last_sequence(connection))
+    }
+
+    /// The records of `station` beyond `sequence` that a controller asked for, the oldest first, each
+    /// with its number.
+    pub fn asked_for_after(
+        &self,
+        station: &str,
+        sequence: i64,
+    ) -> Result<Vec<(i64, Inspection)>, StoreError> {
+        self.sql("read what was asked for", |connection| {
+            contract::asked_for_after(connection, station, sequence)
+        })
     }
 
     /// A second, read-only connection, which does not make the writer wait.
@@ -175,7 +286,18 @@ impl Store {
         doing: &'static str,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(&mut self.connection()).map_err(|why| StoreError::from_sql(doing, &self.0.path, why))
+        let done = work(&mut self.connection());
+        done.map_err(|why| self.told(doing, why))
+    }
+
+    /// Sorts an error. Damage is noted beside the database, so that the next start looks for it.
+    fn told(&self, doing: &'static str, why: rusqlite::Error) -> StoreError {
+        let error = StoreError::from_sql(doing, &self.0.path, why);
+        if matches!(error, StoreError::Corrupt { .. }) {
+            // If that fails too, the next start meets the damage as this one did.
+            let _ = std::fs::write(open::suspect_path(&self.0.path), b"");
+        }
+        error
     }
 
     /// A panic while the lock was held has dropped its transaction, which rolls it back: the

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::begin::{self, Opening};
 use super::error::StoreError;
 
 /// Marks a SQLite file as ours: "insp" in ASCII.
@@ -14,7 +15,11 @@ const APPLICATION_ID: i64 = 0x696e_7370;
 
 /// The steps from an empty file to the present schema; step `n` leads to `user_version` n + 1.
 /// A step that was released is never edited: a change is a new file.
-const STEPS: [&str; 1] = [include_str!("schema/0001_record.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema/0001_record.sql"),
+    include_str!("schema/0002_chain.sql"),
+    include_str!("schema/0003_contract.sql"),
+];
 
 /// The schema that this program writes and reads.
 pub const SCHEMA_STEP: i64 = STEPS.len() as i64;
@@ -27,10 +32,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WAL_KEEP_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Opens the database at `path` for writing, makes it if there is none, and brings its schema up to
-/// date. Files up to `quick_check_max_bytes` are read through for damage first.
+/// date; a chain that is not there is begun with `opening`. Files up to `quick_check_max_bytes` are
+/// read through for damage first.
 pub(super) fn open_for_writing(
     path: &Path,
     quick_check_max_bytes: u64,
+    opening: &Opening,
 ) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -44,10 +51,40 @@ pub(super) fn open_for_writing(
         return Err(StoreError::NotWritable { path: path.to_owned() });
     }
     set_pragmas(&connection).map_err(sql("switch to write-ahead logging"))?;
-    if std::fs::metadata(path).is_ok_and(|file| file.len() <= quick_check_max_bytes) {
+    let suspect = suspect_path(path);
+    let is_small = std::fs::metadata(path).is_ok_and(|file| file.len() <= quick_check_max_bytes);
+    if is_small || suspect.exists() {
         quick_check(&connection, path)?;
     }
-    migrate(&mut connection, found).map_err(sql("bring the schema up to date"))?;
+    migrate(&mut connection, found, opening).map_err(sql("bring the schema up to date"))?;
+    // What is left behind costs one more check at the next start.
+    let _ = std::fs::remove_file(suspect);
+    Ok(connection)
+}
+
+/// Marks that damage was met at work: the next start reads the database through, whatever its size.
+pub(super) fn suspect_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".suspect");
+    PathBuf::from(name)
+}
+
+/// Opens the database at `path` for one short transaction beside a running daemon, which keeps its
+/// own right to write: SQLite's lock orders the two.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|why| StoreError::Open { path: path.to_owned(), why })?;
+    let sql = |why| StoreError::from_sql("prepare to write", path, why);
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(sql)?;
+    check_is_current(&connection, path)?;
+    if connection.is_readonly("main").map_err(sql)? {
+        return Err(StoreError::NotWritable { path: path.to_owned() });
+    }
+    set_pragmas(&connection).map_err(sql)?;
     Ok(connection)
 }
 
@@ -61,13 +98,18 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
         .map_err(|why| StoreError::Open { path: path.to_owned(), why })?;
     let sql = |why| StoreError::from_sql("prepare to read", path, why);
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sql)?;
-    let found = check_identity(&connection, path)?;
+    check_is_current(&connection, path)?;
+    connection.pragma_update(None, "query_only", true).map_err(sql)?;
+    Ok(connection)
+}
+
+fn check_is_current(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = check_identity(connection, path)?;
     if found < SCHEMA_STEP {
         let path = path.to_owned();
         return Err(StoreError::OlderSchema { path, found, known: SCHEMA_STEP });
     }
-    connection.pragma_update(None, "query_only", true).map_err(sql)?;
-    Ok(connection)
+    Ok(())
 }
 
 /// Tells our files from others; answers the schema step found, 0 for an empty file.
@@ -113,15 +155,16 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Takes the missing steps in one transaction. The version is written even if nothing is missing:
+/// Takes the missing steps, and begins the chain, in one transaction. The version is written even if nothing is missing:
 /// a disk that is full or read-only shows itself now and not at the first part.
-fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, found: i64, opening: &Opening) -> rusqlite::Result<()> {
     let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         change.execute_batch(step)?;
     }
     change.pragma_update(None, "application_id", APPLICATION_ID)?;
     change.pragma_update(None, "user_version", SCHEMA_STEP)?;
+    begin::chain(&change, opening, found)?;
     change.commit()
 }
 

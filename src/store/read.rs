@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params_from_iter};
 
+use super::disposition::{self, Recorded};
 use super::error::StoreError;
 use super::outbox::{self, Delivery};
 use crate::inspection::Inspection;
@@ -83,6 +84,15 @@ impl Reader {
         Ok(Reader { path: path.to_owned(), connection })
     }
 
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// How many records `filter` finds.
     pub fn count(&self, filter: &Filter) -> Result<u64, StoreError> {
         let (terms, values) = terms(filter);
@@ -140,27 +150,12 @@ impl Reader {
     /// The record that is called `wanted`: its sequence number, its result_id, or the beginning of
     /// that, from 8 characters on. `Ambiguous` if more than one begins so.
     pub fn find(&self, wanted: &str) -> Result<Option<Record>, StoreError> {
-        let (term, value) = match wanted.parse::<i64>() {
-            // Digits alone may also begin a result_id: the number wins, and a longer beginning
-            // holds a letter or a dash soon.
-            Ok(sequence) => ("sequence = ?1", SqlValue::Integer(sequence)),
-            // A range and not LIKE: it uses the index. "g" stands after every character of an id.
-            Err(_) => {
-                let beginning = SqlValue::Text(wanted.to_ascii_lowercase());
-                ("result_id >= ?1 AND result_id < ?1 || 'g'", beginning)
-            }
-        };
-        if matches!(value, SqlValue::Text(_)) && wanted.len() < 8 {
-            return Ok(None);
-        }
-        let sql = format!("SELECT {COLUMNS} FROM inspections WHERE {term} LIMIT 2");
-        let mut found: Vec<Record> = self.sql("look up a record", |connection| {
-            connection.prepare_cached(&sql)?.query_map([value], record)?.collect()
-        })?;
-        match found.len() {
-            0 | 1 => Ok(found.pop()),
-            _ => Err(StoreError::Ambiguous { wanted: wanted.to_owned() }),
-        }
+        find(&self.connection, &self.path, wanted)
+    }
+
+    /// What operators said about the result, oldest first.
+    pub fn dispositions(&self, result_id: &str) -> Result<Vec<Recorded>, StoreError> {
+        self.sql("read dispositions", |connection| disposition::of_result(connection, result_id))
     }
 
     /// What became of the messages of one result.
@@ -207,6 +202,36 @@ impl Reader {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         work(&self.connection).map_err(|why| StoreError::from_sql(doing, &self.path, why))
+    }
+}
+
+/// The record that is called `wanted`, see [`Reader::find`].
+pub(super) fn find(
+    connection: &Connection,
+    path: &Path,
+    wanted: &str,
+) -> Result<Option<Record>, StoreError> {
+    let (term, value) = match wanted.parse::<i64>() {
+        // Digits alone may also begin a result_id: the number wins, and a longer beginning
+        // holds a letter or a dash soon.
+        Ok(sequence) => ("sequence = ?1", SqlValue::Integer(sequence)),
+        // A range and not LIKE: it uses the index. "g" stands after every character of an id.
+        Err(_) => {
+            let beginning = SqlValue::Text(wanted.to_ascii_lowercase());
+            ("result_id >= ?1 AND result_id < ?1 || 'g'", beginning)
+        }
+    };
+    if matches!(value, SqlValue::Text(_)) && wanted.len() < 8 {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {COLUMNS} FROM inspections WHERE {term} LIMIT 2");
+    let look = || -> rusqlite::Result<Vec<Record>> {
+        connection.prepare_cached(&sql)?.query_map([value], record)?.collect()
+    };
+    let mut found = look().map_err(|why| StoreError::from_sql("look up a record", path, why))?;
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => Err(StoreError::Ambiguous { wanted: wanted.to_owned() }),
     }
 }
 

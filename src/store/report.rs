@@ -5,11 +5,12 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use super::disposition::Recorded;
 use super::error::StoreError;
 use super::evidence;
 use super::outbox::Delivery;
 use super::read::{Filter, Reader, Record};
-use crate::inspection::{Asked, Inspection};
+use crate::inspection::{Asked, Inspection, Timeliness};
 use crate::verdict::{Finding, Seen};
 
 /// Why a report could not be written.
@@ -47,11 +48,12 @@ pub fn list(reader: &Reader, filter: &Filter, out: &mut dyn Write) -> Result<u64
             "Station",
             "Part",
             "Verdict",
+            "Disposition",
             "Serial",
             "Latency",
             "Result",
         ]);
-    for right in [0, 6] {
+    for right in [0, 7] {
         if let Some(column) = table.column_mut(right) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -59,7 +61,8 @@ pub fn list(reader: &Reader, filter: &Filter, out: &mut dyn Write) -> Result<u64
     let mut rows = 0;
     reader.scan(filter, |record| -> Result<(), StoreError> {
         rows += 1;
-        table.add_row(cells(record));
+        let decided = reader.dispositions(&record.result_id)?;
+        table.add_row(cells(record, decided.last()));
         Ok(())
     })?;
     if rows == 0 {
@@ -70,7 +73,8 @@ pub fn list(reader: &Reader, filter: &Filter, out: &mut dyn Write) -> Result<u64
     Ok(rows)
 }
 
-fn cells(record: &Record) -> [String; 8] {
+/// `decided` is what an operator said last.
+fn cells(record: &Record, decided: Option<&Recorded>) -> [String; 9] {
     let verdict = match record.is_simulated {
         true => format!("{} (simulated)", record.verdict.as_str()),
         false => record.verdict.as_str().to_owned(),
@@ -81,6 +85,7 @@ fn cells(record: &Record) -> [String; 8] {
         cell(&record.station),
         cell(&record.part_id),
         verdict,
+        decided.map_or_else(|| "–".to_owned(), |one| one.decision.disposition.as_str().to_owned()),
         record.serial.as_deref().map_or_else(|| "–".to_owned(), cell),
         record.latency_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.0} ms")),
         record.result_id.clone(),
@@ -104,10 +109,26 @@ pub fn show(
     }
     let inspection = record.inspection()?;
     write_head(&record, &inspection, out)?;
+    write_dispositions(&reader.dispositions(&record.result_id)?, out)?;
     write_findings(&inspection.findings, out)?;
     inspection.questions.iter().try_for_each(|asked| write_question(asked, out))?;
     write_evidence(&inspection, evidence_dir, out)?;
     write_rest(&inspection, &reader.deliveries(&record.result_id)?, out)
+}
+
+/// What there is to know beside a verdict that came in time and alone.
+fn write_timeliness(told: &Timeliness, out: &mut dyn Write) -> Result<(), ReportError> {
+    if let Some(earlier) = &told.updates {
+        field("Updates", &earlier.to_string(), out)?;
+    }
+    if told.is_partial {
+        field("Partial", "told before every question was answered; an update follows", out)?;
+    }
+    if let (Some(false), Some(ms)) = (told.deadline_met, told.deadline_ms) {
+        let would = told.late_outcome.map(|outcome| format!(", would be {}", outcome.as_str()));
+        field("Deadline", &format!("{ms} ms, missed{}", would.unwrap_or_default()), out)?;
+    }
+    Ok(())
 }
 
 fn write_head(record: &Record, look: &Inspection, out: &mut dyn Write) -> Result<(), ReportError> {
@@ -116,7 +137,10 @@ fn write_head(record: &Record, look: &Inspection, out: &mut dyn Write) -> Result
     writeln!(out, "Record {}, result {}{simulated}", record.sequence, record.result_id)?;
     let place = format!("{} on {}, recipe {}", look.station, look.device, look.recipe);
     field("Station", &place, out)?;
-    field("Part", &format!("{} (job {})", look.part_id, look.job_id), out)?;
+    let trigger = look.trigger_id.as_ref().map(|id| format!(", trigger {id}"));
+    let part = format!("{} (job {}{})", look.part_id, look.job_id, trigger.unwrap_or_default());
+    field("Part", &part, out)?;
+    write_timeliness(&look.timeliness, out)?;
     field("Verdict", look.verdict.outcome.as_str(), out)?;
     for reason in &look.verdict.reasons {
         field("", &format!("{} ({})", reason.text, reason.code), out)?;
@@ -131,6 +155,17 @@ fn write_head(record: &Record, look: &Inspection, out: &mut dyn Write) -> Result
     };
     field("Captured", &captured, out)?;
     field("Decided", &moment(&look.times.decided), out)
+}
+
+/// What operators decided, beside the verdict that stays.
+fn write_dispositions(decided: &[Recorded], out: &mut dyn Write) -> Result<(), ReportError> {
+    for one in decided {
+        let decision = &one.decision;
+        let note = decision.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+        let text = format!("{} by {}{note}", decision.disposition.as_str(), decision.by);
+        field("Decided", &format!("{text} (record {} at {})", one.sequence, one.wall), out)?;
+    }
+    Ok(())
 }
 
 fn write_findings(findings: &[Finding], out: &mut dyn Write) -> Result<(), ReportError> {

@@ -3,6 +3,7 @@
 //! A trigger sees every frame that the station takes out of the slot and answers with events. It
 //! reads no clock: time is what the frame says, so the same frames give the same events.
 
+pub mod command;
 mod interval;
 pub mod presence;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::Frame;
+pub use command::{CommandOptions, Orders, WhichFrame};
 use interval::Interval;
 use presence::Presence;
 pub use presence::{Axis, PresenceOptions, Window};
@@ -26,6 +28,8 @@ pub enum Options {
     },
     /// Each part once, when it is nearest to the centre line.
     Presence(PresenceOptions),
+    /// When the line's controller says so: [`Orders`] finds the frame. The trigger itself is silent.
+    Command(CommandOptions),
 }
 
 impl Options {
@@ -38,7 +42,7 @@ impl Options {
                 value: 0.0,
                 expected: "above 0; to inspect every frame use the trigger for every frame",
             }),
-            Options::Interval { .. } => Ok(()),
+            Options::Interval { .. } | Options::Command(_) => Ok(()),
             Options::Presence(options) => options.check(),
         }
     }
@@ -89,6 +93,7 @@ enum Kind {
     EveryFrame,
     Interval(Interval),
     Presence(Box<Presence>),
+    Command,
 }
 
 impl Trigger {
@@ -99,6 +104,7 @@ impl Trigger {
             Options::EveryFrame => Kind::EveryFrame,
             Options::Interval { every } => Kind::Interval(Interval::new(*every)),
             Options::Presence(options) => Kind::Presence(Box::new(Presence::new(options.clone()))),
+            Options::Command(_) => Kind::Command,
         };
         Ok(Trigger { kind, parts: 0 })
     }
@@ -112,6 +118,7 @@ impl Trigger {
                 false => Vec::new(),
             },
             Kind::Presence(presence) => presence.see(frame),
+            Kind::Command => Vec::new(),
         };
         self.number(findings)
     }
@@ -120,7 +127,7 @@ impl Trigger {
     /// called once for each; the next frame is then looked at as a first one.
     pub fn interrupt(&mut self, reason: &str) -> Vec<Event> {
         let findings = match &mut self.kind {
-            Kind::EveryFrame | Kind::Interval(_) => Vec::new(),
+            Kind::EveryFrame | Kind::Interval(_) | Kind::Command => Vec::new(),
             Kind::Presence(presence) => presence.interrupt(reason),
         };
         self.number(findings)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check_digit::CheckDigit;
 pub use finding::{Expected, Finding, OffSchema, Seen};
-pub use rules::{DefectRule, Rules, SerialRule, judge};
+pub use rules::{DefectRule, Rules, SerialRule, decided, judge};
 
 /// What is to happen with the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -66,8 +66,29 @@ impl FieldRule {
     }
 }
 
+/// The verdict that stands already, whatever else is found: a part that a rule calls bad stays bad.
+/// `None` while more findings could change it.
+pub fn decided(findings: &[Finding], rules: &Rules) -> Option<Verdict> {
+    let (bad, _) = weigh(findings, rules);
+    (!bad.is_empty()).then_some(Verdict { outcome: Outcome::Fail, reasons: bad })
+}
+
 /// Judges all findings about one part.
 pub fn judge(findings: &[Finding], rules: &Rules) -> Verdict {
+    let (mut bad, mut doubtful) = weigh(findings, rules);
+    judge_serial(findings, rules, &mut doubtful);
+    judge_missing(findings, rules, &mut doubtful);
+    let outcome = match (bad.is_empty(), doubtful.is_empty()) {
+        (false, _) => Outcome::Fail,
+        (true, false) => Outcome::Review,
+        (true, true) => Outcome::Pass,
+    };
+    bad.append(&mut doubtful);
+    Verdict { outcome, reasons: bad }
+}
+
+/// Each finding by itself: what is bad, and what is doubtful.
+fn weigh(findings: &[Finding], rules: &Rules) -> (Vec<Reason>, Vec<Reason>) {
     let mut bad = Vec::new();
     let mut doubtful = Vec::new();
     for finding in findings {
@@ -84,15 +105,7 @@ pub fn judge(findings: &[Finding], rules: &Rules) -> Verdict {
         }
         judge_confidence(finding, rules, &mut doubtful);
     }
-    judge_serial(findings, rules, &mut doubtful);
-    judge_missing(findings, rules, &mut doubtful);
-    let outcome = match (bad.is_empty(), doubtful.is_empty()) {
-        (false, _) => Outcome::Fail,
-        (true, false) => Outcome::Review,
-        (true, true) => Outcome::Pass,
-    };
-    bad.append(&mut doubtful);
-    Verdict { outcome, reasons: bad }
+    (bad, doubtful)
 }
 
 fn judge_defect(
@@ -208,6 +221,68 @@ fn judge_missing(findings: &[Finding], rules: &Rules, doubtful: &mut Vec<Reason>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn some_finding() -> impl Strategy<Value = Finding> {
+        let word =
+            |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
+        let defect = (word(&["dent", "scratch"]), word(&["minor", "major", "unclear"]));
+        let seen = prop_oneof![
+            defect.prop_map(|(class, severity)| Seen::Defect {
+                class,
+                severity,
+                location: "x".into()
+            }),
+            Just(Seen::NotInspectable),
+            Just(Seen::Inspected { count: 1 }),
+            prop::option::of(Just("A".to_owned())).prop_map(|value| Seen::Serial { value }),
+            (0..4i64).prop_map(|value| Seen::Field { name: "holes".into(), value: value.into() }),
+        ];
+        (seen, 0.0..1.0f64).prop_map(|(seen, confidence)| Finding {
+            question: "q".into(),
+            region: "r".into(),
+            seen,
+            confidence,
+        })
+    }
+
+    proptest! {
+        /// What is decided before the last question is what is judged after it, whatever comes.
+        #[test]
+        fn what_is_decided_early_stands(
+            findings in proptest::collection::vec(some_finding(), 0..8),
+            told in 0..8usize,
+            confidence_min in 0.0..1.0f64,
+        ) {
+            let dent = DefectRule {
+                class: "dent".into(),
+                fail: vec!["major".into()],
+                review: vec!["minor".into()],
+                pass: vec![],
+            };
+            let holes = FieldRule {
+                name: "holes".into(),
+                pass: vec![1.into()],
+                fail: vec![2.into()],
+                range: None,
+            };
+            let rules = Rules {
+                defects: vec![dent],
+                defects_required: true,
+                confidence_min,
+                fields: vec![holes],
+                ..Rules::default()
+            };
+            let early = decided(&findings[..told.min(findings.len())], &rules);
+            let full = judge(&findings, &rules);
+            if let Some(early) = &early {
+                prop_assert_eq!(full.outcome, early.outcome);
+                prop_assert!(early.reasons.iter().all(|reason| full.reasons.contains(reason)));
+            }
+            let all = decided(&findings, &rules).is_some();
+            prop_assert_eq!(all, full.outcome == Outcome::Fail);
+        }
+    }
 
     fn field(value: Value) -> Finding {
         let seen = Seen::Field { name: "holes".into(), value };

@@ -73,15 +73,8 @@ fn part(station: &Arc<Station>, index: u64, missed: Option<Reason>) -> Part {
         pipeline_ns: None,
         picture: picture(99, index, &Mix::default()).pixels,
     };
-    Part {
-        station: Arc::clone(station),
-        job_id: index,
-        part_id: index.to_string(),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed,
-        ticket: None,
-    }
+    let part = Part::new(station, index, index.to_string(), now);
+    Part { frame: Some(Arc::new(frame)), missed, ..part }
 }
 
 fn inspector(engine: &Arc<Engine>, stations: &[Arc<Station>]) -> Inspector<EngineModel> {

@@ -82,15 +82,8 @@ fn inspect_all(
             pipeline_ns: None,
             picture: picture.clone(),
         };
-        let part = Part {
-            station: Arc::clone(&station),
-            job_id: job,
-            part_id: job.to_string(),
-            triggered: now,
-            frame: Some(Arc::new(frame)),
-            missed: None,
-            ticket: None,
-        };
+        let mut part = Part::new(&station, job, job.to_string(), now);
+        part.frame = Some(Arc::new(frame));
         inspector.inspect(&part, &NoEvidence)
     };
     (1..).zip(pictures).map(one).collect()

@@ -7,9 +7,10 @@ use std::time::Duration;
 use inspectd::camera::Source;
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
 use inspectd::station::Task;
+use inspectd::store::sign::SignKey;
 use inspectd::verdict::DefectRule;
 use inspectd::vlm::{CacheWish, DeviceWish};
-use inspectd::{publish, trigger};
+use inspectd::{plc, publish, trigger};
 use proptest::prelude::*;
 
 /// A main file with nothing to remark on.
@@ -431,6 +432,42 @@ fn uncommented(text: &str) -> String {
     text.lines().map(|text| line(text) + "\n").collect()
 }
 
+/// The main file with a broker: a contract with a controller needs one.
+fn with_broker() -> String {
+    format!("{MAIN}[broker]\nhost = \"10.0.0.5\"\n")
+}
+
+#[test]
+fn a_contract_needs_a_broker_and_a_ring_needs_triggers_that_can_be_refused() {
+    let command = changed("kind = \"presence\"", "kind = \"command\"");
+    assert_golden("command_without_broker", &station_words(&command));
+    let contract = format!("{STATION}[plc]\nacknowledge = true\nring = 7\n");
+    assert_golden("ring_without_command", &station_words(&contract));
+    let twice = "[plc]\n[[plc.recipe]]\nindex = 1\nfile = \"../a.toml\"\n[[plc.recipe]]\nfile = \"../b.toml\"\n";
+    let files = Files::new(with_broker(), &[("demo.toml", format!("{STATION}{twice}").as_bytes())]);
+    fs::write(files.dir.path().join("a.toml"), "[camera]\nuri = \"file:x\"\n").expect("written");
+    assert_golden("recipes", &files.words());
+}
+
+#[test]
+fn a_recipe_has_its_own_questions_and_digest() {
+    let recipe = "[plc]\n[[plc.recipe]]\nindex = 2\nfile = \"../cover.toml\"\n";
+    let files =
+        Files::new(with_broker(), &[("demo.toml", format!("{STATION}{recipe}").as_bytes())]);
+    let cover =
+        format!("recipe = \"cover\"\n{}", &STATION[STATION.find("[[region]]").expect("one")..]);
+    fs::write(files.dir.path().join("cover.toml"), cover + DEFECTS).expect("written");
+    let station = files.load().unwrap_or_else(|problems| panic!("{problems}")).stations.remove(0);
+    let recipes: Vec<_> = station.recipes().collect();
+    let told: Vec<_> = recipes
+        .iter()
+        .map(|one| (one.recipe_index, one.recipe.as_str(), one.questions.len()))
+        .collect();
+    assert_eq!(told, [(1, "demo", 1), (2, "cover", 2)]);
+    assert_ne!(recipes[0].config_digest, recipes[1].config_digest);
+    assert_eq!(recipes[0].camera, recipes[1].camera);
+}
+
 #[test]
 fn each_example_is_good() {
     let loaded = config::load(&examples().join("inspectd.toml"));
@@ -441,7 +478,7 @@ fn each_example_is_good() {
     for entry in fs::read_dir(examples().join("stations")).expect("readable").flatten() {
         let text = fs::read_to_string(entry.path()).expect("readable");
         for text in [uncommented(&text), text] {
-            let files = Files::new(MAIN, &[("example.toml", text.as_bytes())]);
+            let files = Files::new(with_broker(), &[("example.toml", text.as_bytes())]);
             let result = files.load();
             let name = entry.file_name();
             let loaded = result.unwrap_or_else(|why| panic!("{}:\n{why}", name.display()));
@@ -461,6 +498,7 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let text = fs::read_to_string(examples().join("inspectd.toml")).expect("readable");
     let files = Files::new(uncommented(&text), &[("demo.toml", STATION.as_bytes())]);
     fs::write(files.dir.path().join("broker.password"), "secret\n").expect("written");
+    SignKey::create(&files.dir.path().join("device.key")).expect("made");
     let shown = files.load().unwrap_or_else(|problems| panic!("{problems}"));
     let mut broker = shown.settings.broker.expect("the manual has a broker");
     assert_eq!(broker.username.take().as_deref(), Some("line-1"));
@@ -484,7 +522,7 @@ fn the_manual_of_a_station_tells_the_defaults() {
     let path = examples().join("stations/manual.toml.example");
     let text = fs::read_to_string(path).expect("readable");
     let load = |text: &str| {
-        let files = Files::new(MAIN, &[("manual.toml", text.as_bytes())]);
+        let files = Files::new(with_broker(), &[("manual.toml", text.as_bytes())]);
         let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
         let mut station = loaded.stations.into_iter().next().expect("one station");
         let Source::Uri(uri) = &mut station.camera.source else { panic!("the manual has footage") };
@@ -496,6 +534,8 @@ fn the_manual_of_a_station_tells_the_defaults() {
     assert_eq!(shown.recipe, "plate");
     shown.recipe.clone_from(&plain.recipe);
     assert_eq!(shown.parts_per_minute.take(), Some(12.0));
+    assert_eq!(shown.plc.take(), Some(plc::Options::default()));
+    assert_eq!(plain.plc, None, "no contract that nobody asked for");
     assert_eq!(shown.questions[0].examples.len(), 1);
     shown.questions[0].examples.clear();
     assert_eq!(format!("{shown:#?}"), format!("{plain:#?}"));

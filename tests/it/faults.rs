@@ -50,8 +50,8 @@ fn child_that_serves_until_it_is_killed() {
     let clock: Arc<dyn clock::Clock> = Arc::new(clock::SystemClock);
     let store = Store::open(&loaded.settings.store, clock).expect("the log opens");
     let parts = std::env::var(CHILD_PARTS).ok().map(|text| text.parse().expect("a number"));
-    let options = Options { parts, lines: true };
-    daemon::serve(&loaded.settings, &stations, &options, store, Quick, "none", "cpu")
+    let options = Options { parts, lines: true, ..Options::default() };
+    daemon::serve(&loaded.settings, &stations, &options, store, Quick, "none".into())
         .expect("it runs to its end");
 }
 
@@ -121,12 +121,18 @@ impl Run {
 }
 
 /// What a soak counts.
-#[derive(Debug, Default)]
 struct Figures {
     records: usize,
     messages: usize,
     copies: usize,
     lost: usize,
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Figures { records, messages, copies, lost } = self;
+        write!(f, "{records} records, {messages} messages, {copies} of them copies; {lost} lost")
+    }
 }
 
 /// Runs to a clean end, so that all is delivered, and compares the log with what the subscriber saw.
@@ -202,7 +208,7 @@ fn killed_at_every_labelled_point_nothing_is_lost() {
         );
     }
     let figures = settle(&site, &runtime, &subscriber);
-    println!("{} labelled points: {figures:?}", fault::LABELS.len());
+    println!("{} labelled points: {figures}", fault::LABELS.len());
     assert_eq!(figures.lost, 0);
     assert!(figures.copies > 0, "a kill between acknowledgement and mark sends once more");
 }
@@ -232,7 +238,7 @@ fn killed_at_random_instants_nothing_is_lost() {
     recoveries.sort_unstable();
     let at = |share: usize| recoveries.get((recoveries.len().max(1) - 1) * share / 100);
     println!(
-        "{kills} kills, seed {seed}: {figures:?}; from start to first record: median {:?}, longest {:?}",
+        "{kills} kills, seed {seed}: {figures}; from start to first record: median {:?}, longest {:?}",
         at(50),
         at(100)
     );

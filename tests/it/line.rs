@@ -209,9 +209,13 @@ fn a_queue_without_room_makes_records_not_silence() {
     let mut daemon = Daemon::start(&site, &[]);
     assert_eq!(daemon.end(), Some(0), "the end of the footage is the end of the run");
     let records = records(&site);
-    let mut jobs: Vec<i64> = records.iter().map(|record| record.job_id).collect();
+    // On a slow machine a part may be late; then it has an update as well.
+    let is_first =
+        |record: &&Record| record.inspection().expect("whole").timeliness.updates.is_none();
+    let first: Vec<&Record> = records.iter().filter(is_first).collect();
+    let mut jobs: Vec<i64> = first.iter().map(|record| record.job_id).collect();
     jobs.sort_unstable();
-    let all: Vec<i64> = (1..=records.len() as i64).collect();
+    let all: Vec<i64> = (1..=first.len() as i64).collect();
     assert_eq!(jobs, all, "each trigger has its one record");
     assert!(!records.is_empty());
     let full: Vec<_> = records

@@ -12,6 +12,8 @@ mod bench;
 mod camera;
 #[cfg(feature = "gst")]
 mod capacity;
+mod chain;
+mod chain_events;
 mod cli;
 mod config;
 mod delivery_model;
@@ -29,8 +31,10 @@ mod mqtt_inbox;
 mod outbox_model;
 mod overload;
 mod pipeline;
+mod plc;
 mod provenance;
 mod quantize;
+mod recover;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;

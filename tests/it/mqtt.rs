@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use inspectd::inspection::Inspection;
+use inspectd::inspection::{ForeignId, Inspection, Timeliness};
 use inspectd::publish::{PublishOptions, PublishState, Publisher, message};
 use inspectd::store::{OutboxMessage, TopicKind};
-use inspectd::verdict::Seen as Saw;
+use inspectd::verdict::{Outcome, Seen as Saw};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
@@ -244,6 +244,14 @@ fn worst_inspection() -> Inspection {
     look.part_id = long.clone();
     look.recipe = long.clone();
     look.timings.latency_ms = f64::NAN;
+    look.trigger_id = Some(ForeignId::Text("\u{10348}".repeat(64)));
+    look.timeliness = Timeliness {
+        deadline_ms: Some(u64::MAX),
+        deadline_met: Some(false),
+        updates: Some(look.result_id),
+        is_partial: true,
+        late_outcome: Some(Outcome::Review),
+    };
     let mut defect = look.defects().next().expect("every third has one").clone();
     defect.seen =
         Saw::Defect { class: long.clone(), severity: long.clone(), location: long.clone() };

@@ -71,7 +71,7 @@ fn a_model_that_cannot_be_named_ends_the_run_with_reviews() {
     let (gate, open) = flume::bounded::<()>(1);
     drop(gate);
     let unread = PendingDigest::known(Err(DigestError::new("input/output error")));
-    let options = Options { parts: None, lines: false };
+    let options = Options::default();
     let ended =
         daemon::serve(&loaded.settings, &stations, &options, store, Gated(open), unread.into());
     let told = ended.expect_err("it must not go on").to_string();
@@ -92,7 +92,7 @@ fn run_gated(site: &Site, before: u64) {
     let (gate, shut) = flume::bounded::<()>(1);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            let options = Options { parts: None, lines: false };
+            let options = Options::default();
             daemon::serve(&settings, &stations, &options, store, Gated(shut), "none".into())
         });
         let until = Instant::now() + crate::support::mosquitto::DEADLINE;

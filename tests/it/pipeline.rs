@@ -7,6 +7,7 @@ use inspectd::clock::{Clock, ManualClock};
 use inspectd::frame::{Frame, Rgb8};
 use inspectd::inspection::Inspection;
 use inspectd::inspector::{Clerk, Decider, EvidenceKeeper, Inspector, Model, Part, Reply};
+use inspectd::plc;
 use inspectd::roi::{Area, Crop, RectPx, Region};
 use inspectd::station::{Question, Station};
 use inspectd::verdict::{Outcome, Reason};
@@ -92,15 +93,8 @@ fn inspect(case: Case) -> Inspection {
         pipeline_ns: None,
         picture: Rgb8::new(640, 480),
     };
-    let mut part = Part {
-        station: Arc::new(demo_station()),
-        job_id: 7,
-        part_id: "000007".into(),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed: None,
-        ticket: None,
-    };
+    let mut part = Part::new(&Arc::new(demo_station()), 7, "000007".into(), now);
+    part.frame = Some(Arc::new(frame));
     (case.change)(&mut part);
     let takes = case.takes;
     let (serial, defects) = (case.serial, case.defects);
@@ -189,7 +183,67 @@ fn a_late_answer_is_review_even_if_it_is_good() {
     case.takes = Duration::from_secs(3600);
     let inspection = inspect(case);
     assert_eq!(inspection.verdict.outcome, Outcome::Review);
-    assert!(codes(&inspection).contains(&"late"));
+    assert_eq!(codes(&inspection), ["late"]);
+    let told = &inspection.timeliness;
+    assert_eq!((told.deadline_met, told.late_outcome), (Some(false), Some(Outcome::Pass)));
+
+    let mut case = good();
+    case.takes = Duration::from_secs(3600);
+    case.defects = Ok(answer(DENT, &["inspectable", "defects", "defects[0].class"]));
+    let inspection = inspect(case);
+    assert_eq!(inspection.verdict.outcome, Outcome::Review, "the line went on without it");
+    assert_eq!(inspection.timeliness.late_outcome, Some(Outcome::Fail));
+}
+
+/// Looks at a part whose first question shows a dent, each question taking `takes` of the ten
+/// seconds; answers what was told early and the full record.
+fn inspect_early(takes: Duration, partial: bool) -> (Vec<Inspection>, Inspection) {
+    let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let frame = Frame {
+        sequence: 5,
+        camera: Arc::from("demo"),
+        captured: clock.now(),
+        pipeline_ns: None,
+        picture: Rgb8::new(640, 480),
+    };
+    let mut station = demo_station();
+    station.questions.reverse();
+    station.plc = Some(plc::Options { partial, ..plc::Options::default() });
+    let mut part = Part::new(&Arc::new(station), 1, "1".into(), clock.now());
+    part.frame = Some(Arc::new(frame));
+    let serial = Ok(answer(SERIAL, &["legible", "serial"]));
+    let defects = Ok(answer(DENT, &["inspectable", "defects", "defects[0].class"]));
+    let model = Script { serial, defects, clock: clock.clone(), takes };
+    let clerk = Clerk::new(clock, "box", "m", "p");
+    let mut told = Vec::new();
+    let full = Inspector::new(model, clerk).inspect_telling(
+        &part,
+        &Keep(Ok("ab".repeat(32))),
+        &mut |early| {
+            told.push(early);
+            true
+        },
+    );
+    (told, full)
+}
+
+#[test]
+fn a_verdict_that_stands_is_offered_once_and_in_time_only() {
+    let (told, full) = inspect_early(Duration::from_secs(6), true);
+    let [early] = &told[..] else { panic!("told once: {told:?}") };
+    assert_eq!((early.verdict.outcome, codes(early)[0]), (Outcome::Fail, "defect"));
+    assert!(early.timeliness.is_partial && early.timeliness.deadline_met == Some(true));
+    assert_eq!((early.questions.len(), early.evidence.len()), (1, 1));
+    assert_eq!((full.verdict.outcome, full.questions.len()), (Outcome::Fail, 2));
+    // Twelve seconds in all: the verdict was told in time all the same.
+    assert_eq!((full.timeliness.deadline_met, full.timeliness.late_outcome), (Some(true), None));
+    assert!(!full.timeliness.is_partial && full.evidence.len() == 1);
+
+    let (told, full) = inspect_early(Duration::from_secs(11), true);
+    assert!(told.is_empty(), "too late to be early");
+    assert_eq!(full.timeliness.late_outcome, Some(Outcome::Fail));
+    let (told, _) = inspect_early(Duration::ZERO, false);
+    assert!(told.is_empty(), "nobody asked for it");
 }
 
 #[test]
@@ -234,15 +288,8 @@ fn a_region_past_the_frame_or_too_narrow_is_review() {
             pipeline_ns: None,
             picture: Rgb8::new(640, 480),
         };
-        let part = Part {
-            station: Arc::new(station),
-            job_id: 1,
-            part_id: "1".into(),
-            triggered: clock.now(),
-            frame: Some(Arc::new(frame)),
-            missed: None,
-            ticket: None,
-        };
+        let mut part = Part::new(&Arc::new(station), 1, "1".into(), clock.now());
+        part.frame = Some(Arc::new(frame));
         let Case { serial, defects, keep, .. } = good();
         let model = Script { serial, defects, clock: clock.clone(), takes: Duration::ZERO };
         let clerk = Clerk::new(clock, "box", "m", "p");

@@ -39,15 +39,8 @@ fn look(inspector: &mut Inspector<EngineModel>, station: &Arc<Station>, index: u
         pipeline_ns: None,
         picture: drawn.pixels,
     };
-    let part = Part {
-        station: Arc::clone(station),
-        job_id: index,
-        part_id: index.to_string(),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed: None,
-        ticket: None,
-    };
+    let mut part = Part::new(station, index, index.to_string(), now);
+    part.frame = Some(Arc::new(frame));
     inspector.inspect(&part, &Nothing)
 }
 

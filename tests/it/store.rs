@@ -219,24 +219,6 @@ fn files_of_others_and_of_newer_versions_are_left_alone() {
 }
 
 #[test]
-fn a_damaged_database_is_refused_with_the_way_to_save_it() {
-    let dir = tempdir().expect("a folder");
-    let store = open(dir.path());
-    for job_id in 1..=200 {
-        commit(&store, &inspection("left", job_id));
-    }
-    drop(store);
-    let path = dir.path().join("inspectd.db");
-    let mut bytes = std::fs::read(&path).expect("is there");
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 8192].fill(0xEE);
-    std::fs::write(&path, &bytes).expect("written");
-    let (error, text) = refusal(dir.path());
-    assert!(matches!(error, StoreError::Corrupt { .. }), "{text}");
-    assert!(text.contains(".recover"), "{text}");
-}
-
-#[test]
 fn a_second_writer_is_refused_and_readers_are_not() {
     let dir = tempdir().expect("a folder");
     let store = filled(dir.path());

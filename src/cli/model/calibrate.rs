@@ -157,13 +157,7 @@ fn part(station: &Arc<Station>, path: &Path) -> anyhow::Result<Part> {
         pipeline_ns: None,
         picture: inspect::read(path)?,
     };
-    Ok(Part {
-        station: Arc::clone(station),
-        job_id: 0,
-        part_id: path.display().to_string(),
-        triggered: now,
-        frame: Some(Arc::new(frame)),
-        missed: None,
-        ticket: None,
-    })
+    let mut part = Part::new(station, 0, path.display().to_string(), now);
+    part.frame = Some(Arc::new(frame));
+    Ok(part)
 }

@@ -3,8 +3,10 @@
 pub(super) mod adapter;
 mod answer;
 mod camera;
+mod plc;
 mod prompt;
 mod question;
+pub(super) mod recipe;
 mod region;
 mod rules;
 mod trigger;
@@ -29,6 +31,8 @@ pub struct Read {
     pub name: Option<Spanned<String>>,
     /// The station, unless something was missing that cannot be defaulted.
     pub station: Option<Station>,
+    /// The files of its other recipes.
+    pub recipes: Vec<recipe::Named>,
 }
 
 /// Reads one whole station file. What is wrong is noted in the reader; the digest is filled in by
@@ -48,6 +52,11 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let regions = region::read(&mut top);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
+    let recipe_index = top.whole("recipe_index", recipe::INDEX_RANGE);
+    let recipe_index = recipe_index.map_or(1, |index| index.into_inner() as u32);
+    let mut contract = top.table("plc");
+    let recipes = recipe::read_list(&mut contract, recipe_index);
+    let plc = plc::read(contract, trigger.as_ref());
     let own_name = name.as_ref().map(|name| name.get_ref().clone());
     top.finish();
     let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());
@@ -64,7 +73,10 @@ pub fn read(mut top: Reader<'_>) -> Read {
         parts_per_minute: parts_per_minute.map(|rate| rate.into_inner()),
         inspect_every: whole(inspect_every, 1) as u32,
         is_simulated,
+        plc,
+        recipe_index,
+        other_recipes: vec![],
         config_digest: String::new(),
     });
-    Read { name, station }
+    Read { name, station, recipes }
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::super::reader::Reader;
-use crate::trigger::{Axis, Options, PresenceOptions, Window};
+use crate::trigger::{Axis, CommandOptions, Options, PresenceOptions, WhichFrame, Window};
 
 #[derive(Clone, Copy)]
 enum Kind {
     EveryFrame,
     Interval,
     Presence,
+    Command,
 }
 
 /// Reads the table. It is required: when to look is not for us to guess.
@@ -18,6 +19,7 @@ pub fn read(mut table: Reader<'_>) -> Option<Options> {
         ("every_frame", Kind::EveryFrame),
         ("interval", Kind::Interval),
         ("presence", Kind::Presence),
+        ("command", Kind::Command),
     ];
     let kind = table.one_of("kind", &kinds);
     let Some(kind) = table.required("kind", kind, "kind = \"presence\"  below [trigger]") else {
@@ -34,11 +36,24 @@ pub fn read(mut table: Reader<'_>) -> Option<Options> {
             })
         }
         Kind::Presence => Some(Options::Presence(read_presence(&mut table))),
+        Kind::Command => Some(Options::Command(read_command(&mut table))),
     };
     if let Some(Err(why)) = options.as_ref().map(Options::check) {
         table.error(table.span(), why.to_string(), "correct the keys of [trigger]");
     }
     table.finish();
+    options
+}
+
+fn read_command(table: &mut Reader<'_>) -> CommandOptions {
+    let mut options = CommandOptions::default();
+    let frames = [("next", WhichFrame::Next), ("newest", WhichFrame::Newest)];
+    if let Some(frame) = table.one_of("frame", &frames) {
+        options.frame = frame.into_inner();
+    }
+    if let Some(ms) = table.whole("frame_wait_ms", 10..=60_000) {
+        options.wait = Duration::from_millis(ms.into_inner() as u64);
+    }
     options
 }
 

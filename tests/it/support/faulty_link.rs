@@ -134,15 +134,17 @@ async fn forward(
     to_broker: bool,
     struck: &AtomicUsize,
 ) {
-    let strike = || struck.fetch_add(1, Ordering::SeqCst);
+    let strike = || {
+        struck.fetch_add(1, Ordering::SeqCst);
+    };
     let mut counted = 0;
     while let Some(frame) = read_frame(&mut from).await {
         let kind = frame[0] >> 4;
         counted += usize::from(kind == if to_broker { PUBLISH } else { PUBACK });
         let strikes = counted == BREAKS_AT && (to_broker || kind == PUBACK);
         match fault {
-            Fault::BeforeSend if strikes && to_broker => return drop(strike()),
-            Fault::BeforePuback if strikes && !to_broker => return drop(strike()),
+            Fault::BeforeSend if strikes && to_broker => return strike(),
+            Fault::BeforePuback if strikes && !to_broker => return strike(),
             // Whatever comes back of the message that went out is held back for good.
             Fault::AfterSend if !to_broker && counted + 1 >= BREAKS_AT => {
                 std::future::pending::<()>().await;
@@ -159,7 +161,7 @@ async fn forward(
         if fault == Fault::AfterSend && strikes && to_broker {
             // Its bytes must be at the broker before the connection ends.
             let _ = to.flush().await;
-            return drop(strike());
+            return strike();
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What several subjects share: brokers, sites, servers.
 
 pub mod adapters;
+pub mod chain_log;
 pub mod delivery;
 #[cfg(feature = "fault-points")]
 pub mod faulty_link;
 pub mod hub;
 pub mod mosquitto;
+pub mod plc;
 pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;

@@ -207,7 +207,8 @@ async fn listen(client: AsyncClient, mut events: EventLoop, report: watch::Sende
                 report.send_modify(|seen| seen.subscribed += 1);
             }
             Ok(Event::Incoming(Packet::Publish(message))) => {
-                let payload = serde_json::from_slice(&message.payload).expect("JSON");
+                let payload = serde_json::from_slice(&message.payload)
+                    .unwrap_or_else(|_| String::from_utf8_lossy(&message.payload).into());
                 let (topic, retain) = (message.topic, message.retain);
                 report.send_modify(|seen| seen.messages.push(Received { topic, payload, retain }));
             }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inspectd::clock::{Clock, Stamp, SystemClock};
-use inspectd::inspection::{Asked, Digests, Evidence, Inspection, SCHEMA_VERSION, Times, Timings};
+use inspectd::inspection::{
+    Asked, Digests, Evidence, Inspection, SCHEMA_VERSION, Timeliness, Times, Timings,
+};
 use inspectd::roi::RectPx;
 use inspectd::store::{Store, StoreOptions};
 use inspectd::verdict::{Finding, Outcome, Reason, Seen, Verdict};
@@ -47,6 +49,8 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
         recipe: "housing".into(),
         job_id,
         part_id: format!("part-{job_id}"),
+        trigger_id: None,
+        timeliness: Timeliness::default(),
         frame_sequence: Some(job_id * 7),
         times: Times {
             triggered,
