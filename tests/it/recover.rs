@@ -165,8 +165,8 @@ fn damage_that_was_met_at_work_is_looked_for_at_the_next_start_whatever_the_size
     let path = database(dir.path());
     let raw = rusqlite::Connection::open(&path).expect("opens");
     let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'outbox'";
-    let page: i64 = raw.query_row(root, [], |row| row.get(0)).expect("a table");
-    let page = usize::try_from(page).expect("pages count from 1");
+    let page: u32 = raw.query_row(root, [], |row| row.get(0)).expect("a table");
+    let page = page as usize;
     drop(raw);
     let mut bytes = fs::read(&path).expect("is there");
     bytes[(page - 1) * 4096..page * 4096].fill(0xEE);
