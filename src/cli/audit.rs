@@ -145,8 +145,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             (options.path, Some(options.evidence_dir), options.sign_key)
         }
     };
-    let reader = Reader::open(&database).map_err(|error| Exit::Store.because(error))?;
     let mut out = BufWriter::new(io::stdout().lock());
+    if let Command::Disposition(arguments) = &arguments.command {
+        // The one that writes: with no reader beside it, SQLite tidies up when it is done.
+        operator::dispose(&database, arguments, &mut out)?;
+        return Ok(out.flush()?);
+    }
+    let reader = Reader::open(&database).map_err(|error| Exit::Store.because(error))?;
     match &arguments.command {
         Command::List(selection) => {
             let mut filter = selection.filter();
@@ -163,10 +168,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Verify(arguments) => {
             verify::run(&reader, arguments, evidence_dir.as_deref(), &mut out)?;
         }
-        Command::Disposition(arguments) => operator::dispose(&database, arguments, &mut out)?,
         Command::Events(arguments) => operator::events(&reader, arguments, &mut out)?,
         Command::Anchor => operator::anchor(&reader, sign_key.as_ref(), &mut out)?,
-        Command::Key { out: path } => operator::key(path, &mut out)?,
+        Command::Disposition(_) | Command::Key { .. } => unreachable!("done above"),
         Command::Export { selection, format, out: path } => {
             let form = match format {
                 Format::Jsonl => store::export::ExportFormat::JsonLines,
