@@ -76,7 +76,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         missed: None,
         ticket: None,
     };
-    let inspection = Inspector::new(model, clerk).inspect(&part, &NamesOnly);
+    let ledger = super::serial::ledger_beside(settings, &part.station)?;
+    let mut inspector = Inspector::new(model, clerk).with_ledger(Arc::new(ledger));
+    let inspection = inspector.inspect(&part, &NamesOnly);
     println!("{}", serde_json::to_string_pretty(&inspection)?);
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod error;
+mod ledger;
 mod line;
 pub mod plan;
 mod recorder;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
+use crate::expected::{Access, ExpectedLists};
 use crate::inspector::{Clerk, EngineModel, Inspector, Model, Part};
 use crate::publish::{Publisher, PublisherHandle};
 use crate::station::Station;
@@ -27,6 +29,7 @@ use crate::verdict::Reason;
 use crate::vlm::{Digest, Engine, device};
 
 pub use error::DaemonError;
+pub use ledger::Ledger;
 pub use stop::Stop;
 
 use line::Line;
@@ -90,6 +93,7 @@ pub fn serve<M: Model + Send>(
 ) -> Result<Summary, DaemonError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, model_digest, &program_digest());
+    let lists = open_lists(settings, stations)?;
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let stop = Arc::new(Stop::new(options.parts));
     let lines = open_lines(stations, &clock, &store, &clerk, &stop)?;
@@ -100,7 +104,8 @@ pub fn serve<M: Model + Send>(
     let path = settings.model.path.display().to_string();
     telemetry::ready(stations.len(), &path, device, &database);
 
-    let inspector = Inspector::new(model, clerk);
+    let ledger = Ledger::new(store.clone(), lists);
+    let inspector = Inspector::new(model, clerk).with_ledger(Arc::new(ledger));
     let seen = work(lines, inspector, &recorder, &stop, &runtime);
     let drained = publisher.map(|publisher| {
         let acknowledged = publisher.state().borrow().sent;
@@ -139,6 +144,21 @@ pub fn program_digest() -> String {
     let path = std::env::current_exe();
     let bytes = path.and_then(std::fs::read);
     bytes.map_or_else(|_| "unknown".to_owned(), |bytes| Digest::of(&bytes).to_string())
+}
+
+/// Takes up the lists of expected serials where they were.
+fn open_lists(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+) -> Result<ExpectedLists, DaemonError> {
+    let rules = stations.iter().filter_map(|station| {
+        let rule = station.rules.serial.as_ref()?;
+        Some((station.name.as_str(), rule))
+    });
+    let (lists, outdated) = ExpectedLists::open(&settings.store.path, rules, Access::Write)
+        .map_err(|error| DaemonError::Other(error.to_string()))?;
+    outdated.iter().for_each(|station| telemetry::expected_list_outdated(station));
+    Ok(lists)
 }
 
 fn open_lines(

@@ -43,6 +43,9 @@ struct ResultMessage<'i> {
     verdict: &'static str,
     verdict_code: u8,
     serial: Option<String>,
+    /// Left out where nothing is proposed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial_proposed: Option<String>,
     defect_count: usize,
     creation_time: String,
     latency_ms: Option<f64>,
@@ -75,6 +78,7 @@ pub fn result(inspection: &Inspection) -> OutboxMessage {
         verdict: look.verdict.outcome.as_str(),
         verdict_code: look.verdict.outcome.code(),
         serial: look.serial().map(|serial| cut(serial, TEXT_MAX_CHARS)),
+        serial_proposed: look.serial_proposed().map(|serial| cut(serial, TEXT_MAX_CHARS)),
         defect_count: look.defects().count(),
         creation_time: time_text(&look.times.decided),
         latency_ms: rounded(look.timings.latency_ms),

@@ -14,6 +14,7 @@ mod open;
 mod outbox;
 mod read;
 pub mod report;
+mod serials;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,6 +30,7 @@ pub use read::{Filter, Reader, Record};
 use crate::clock::Clock;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
+use crate::verdict::serial::{Earlier, EarlierQuery};
 use evidence::EvidenceFolder;
 use open::WriterLock;
 
@@ -126,6 +128,12 @@ impl Store {
     /// restart.
     pub fn last_job_id(&self, station: &str) -> Result<Option<u64>, StoreError> {
         self.sql("look up the last job", |connection| read::last_job_id(connection, station))
+    }
+
+    /// The latest record about another part that has one of the serials of `query`, a record with the
+    /// very serial before one with a look-alike.
+    pub fn earlier_serial(&self, query: &EarlierQuery<'_>) -> Result<Option<Earlier>, StoreError> {
+        self.sql("look up a serial", |connection| serials::earlier(connection, query))
     }
 
     /// A second, read-only connection, which does not make the writer wait.

@@ -20,6 +20,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
     ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
     ("store", &["clock", "frame", "inspection", "verdict"]),
+    ("expected", &["provenance", "verdict"]),
     ("publish", &["clock", "inspection", "store", "verdict"]),
     (
         "config",
@@ -33,6 +34,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "capacity",
             "clock",
             "config",
+            "expected",
             "frame",
             "inspection",
             "inspector",

@@ -31,6 +31,7 @@ mod quantize;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
+mod serial;
 mod store;
 mod support;
 mod trigger;

@@ -3,10 +3,12 @@
 pub(super) mod adapter;
 mod answer;
 mod camera;
+mod check_digit;
 mod prompt;
 mod question;
 mod region;
 mod rules;
+mod serial;
 mod trigger;
 
 use std::time::Duration;

@@ -1,0 +1,164 @@
+//! One reading, its facts and the rule to reasons.
+
+use super::confusion::changes;
+use super::{Consequence, Earlier, ExpectedRule, Listed, SerialFacts, SerialRule, UniqueRule};
+use crate::verdict::{Finding, Reason, Seen};
+
+/// Writes the repair of each reading into its finding, where there is one.
+pub fn propose(findings: &mut [Finding], rule: &SerialRule, facts: &[SerialFacts]) {
+    for finding in findings {
+        if let Seen::Serial { value: Some(text), proposed } = &mut finding.seen {
+            let known = facts.iter().find(|facts| facts.reading == *text);
+            *proposed = rule.repair(text, known.and_then(|facts| facts.list.as_ref()));
+        }
+    }
+}
+
+/// Judges all serials among `findings`, of which `facts` tell what was looked up.
+pub fn judge(
+    findings: &[Finding],
+    rule: Option<&SerialRule>,
+    facts: &[SerialFacts],
+    bad: &mut Vec<Reason>,
+    doubtful: &mut Vec<Reason>,
+) {
+    let serials = || findings.iter().filter(|finding| matches!(finding.seen, Seen::Serial { .. }));
+    if serials().any(|finding| finding.serial().is_none()) {
+        doubtful.push(Reason::new("serial_illegible", "The serial number is illegible."));
+    }
+    let mut read = serials().filter_map(Finding::serial);
+    if let Some(first) = read.next()
+        && let Some(other) = read.find(|text| *text != first)
+    {
+        let text = format!("Two readings contradict each other: {first} and {other}.");
+        doubtful.push(Reason::new("serial_contradictory", text));
+    }
+    let Some(rule) = rule else { return };
+    let mut judged: Vec<&str> = Vec::new();
+    for finding in findings {
+        let Seen::Serial { value: Some(text), .. } = &finding.seen else { continue };
+        if judged.contains(&text.as_str()) {
+            continue; // the same mark, read in two questions
+        }
+        judged.push(text);
+        let known = facts.iter().find(|facts| facts.reading == *text);
+        check(text, rule, known, bad, doubtful);
+    }
+}
+
+/// Judges one reading.
+pub fn check(
+    text: &str,
+    rule: &SerialRule,
+    facts: Option<&SerialFacts>,
+    bad: &mut Vec<Reason>,
+    doubtful: &mut Vec<Reason>,
+) {
+    let list = facts.and_then(|facts| facts.list.as_ref());
+    // Computed again and not taken from the finding: a proposal is no proof of itself.
+    let repair = rule.repair(text, list);
+    let is_repaired = repair.as_ref().is_some_and(|repair| repair.accepted);
+    let serial = match &repair {
+        Some(repair) if repair.accepted => &repair.serial,
+        _ => text,
+    };
+    let before = doubtful.len();
+    if !is_repaired {
+        check_form(text, rule, doubtful);
+    }
+    // Of a reading that is wrong itself, nobody knows which serial the part has: it cannot fail by it.
+    let is_sure = rule.is_formed(serial) && repair.as_ref().is_none_or(|repair| repair.accepted);
+    let fails = |otherwise: Consequence| otherwise == Consequence::Fail && is_sure;
+    let mut add = |reason: Reason, otherwise: Consequence| {
+        if fails(otherwise) { bad.push(reason) } else { doubtful.push(reason) }
+    };
+    if let Some(expected) = &rule.expected {
+        check_list(text, expected, list, is_repaired, &mut add);
+        if let Some(used) = facts.and_then(|facts| facts.used.as_ref()) {
+            let why = format!("Serial {serial} is expected once, and {} has it.", name(used));
+            add(Reason::new("serial_used", why), expected.otherwise);
+        }
+    }
+    if let Some(unique) = &rule.unique {
+        check_unique(serial, unique, facts.and_then(|facts| facts.earlier.as_ref()), &mut add);
+    }
+    match facts {
+        Some(SerialFacts { unchecked: Some(why), .. }) => {
+            let text = format!("Serial {text} could not be looked up: {why}.");
+            add(Reason::new("serial_unchecked", text), Consequence::Review);
+        }
+        None if rule.looks_up() => {
+            let text = format!("Nothing was looked up about serial {text}.");
+            add(Reason::new("serial_unchecked", text), Consequence::Review);
+        }
+        _ => {}
+    }
+    if let Some(repair) = repair.filter(|repair| !repair.accepted) {
+        let how = changes(text, &repair.serial);
+        let why =
+            format!("Perhaps {} ({how}): nothing else that looks like it holds.", repair.serial);
+        // Beside the reason for which it is wanted, which there always is.
+        let at = (before + 1).min(doubtful.len());
+        doubtful.insert(at, Reason::new("serial_proposed", why));
+    }
+}
+
+fn check_form(text: &str, rule: &SerialRule, doubtful: &mut Vec<Reason>) {
+    if !rule.form.matches(text) {
+        let why = format!("Serial {text} does not match the template {}.", rule.form);
+        doubtful.push(Reason::new("serial_template", why));
+    } else if !rule.has_right_check(text) {
+        let why = format!("The check digit of serial {text} is wrong.");
+        doubtful.push(Reason::new("serial_check_digit", why));
+    }
+}
+
+fn check_list(
+    text: &str,
+    rule: &ExpectedRule,
+    list: Option<&Listed>,
+    is_repaired: bool,
+    add: &mut impl FnMut(Reason, Consequence),
+) {
+    match list {
+        None => {
+            let why = format!("The expected serials were not looked through for {text}.");
+            add(Reason::new("serial_unchecked", why), Consequence::Review);
+        }
+        Some(list) if !list.has_reading && !is_repaired => {
+            let why = format!("Serial {text} is none of the {} that are expected.", list.entries);
+            add(Reason::new("serial_unexpected", why), rule.otherwise);
+        }
+        Some(list) if list.has_reading && !list.look_alikes.is_empty() => {
+            let other = &list.look_alikes[0];
+            let why = format!("Serial {text} is expected, and so is {other}, which looks like it.");
+            add(Reason::new("serial_ambiguous", why), Consequence::Review);
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_unique(
+    serial: &str,
+    rule: &UniqueRule,
+    earlier: Option<&Earlier>,
+    add: &mut impl FnMut(Reason, Consequence),
+) {
+    let Some(earlier) = earlier else { return };
+    if earlier.serial == serial {
+        let why = format!("{} has the same serial {serial}.", name(earlier));
+        add(Reason::new("serial_duplicate", why), rule.otherwise);
+    } else {
+        let why =
+            format!("{} has serial {}, which looks like {serial}.", name(earlier), earlier.serial);
+        add(Reason::new("serial_look_alike", why), Consequence::Review);
+    }
+}
+
+/// An earlier record in words by which it is found.
+fn name(earlier: &Earlier) -> String {
+    format!(
+        "record {} (part {} of {}, {})",
+        earlier.sequence, earlier.part_id, earlier.station, earlier.result_id
+    )
+}
