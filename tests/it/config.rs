@@ -226,7 +226,10 @@ fn a_check_digit_must_suit_the_alphabet() {
 #[test]
 fn a_check_digit_of_one_s_own_is_read_and_its_blindness_told() {
     let own = |keys: &str| {
-        changed("template = \"#{8}\"", &format!("template = \"9{{8}}\"\nalphabet = \"0123456789\"\n{keys}"))
+        changed(
+            "template = \"#{8}\"",
+            &format!("template = \"9{{8}}\"\nalphabet = \"0123456789\"\n{keys}"),
+        )
     };
     let holds = |keys: &str, serial: &str| {
         let loaded = good(&own(&format!("check_digit = {keys}")));
@@ -239,7 +242,8 @@ fn a_check_digit_of_one_s_own_is_read_and_its_blindness_told() {
     assert!(!holds("{ weights = [3, 1] }", "96385075"));
     assert!(holds("{ weights = [2, 1], add_digits = true }", "79927398"), "Luhn, spelt out");
     assert!(holds("{ scheme = \"luhn\" }", "79927398"));
-    let files = Files::new(MAIN, &[("demo.toml", own("check_digit = { weights = [5] }").as_bytes())]);
+    let files =
+        Files::new(MAIN, &[("demo.toml", own("check_digit = { weights = [5] }").as_bytes())]);
     let words = files.load().expect("a warning").warnings.to_string();
     assert!(words.contains("does not always tell '0' from '2'"), "{words}");
 }
@@ -251,7 +255,11 @@ fn a_check_digit_that_cannot_be_is_refused() {
     assert_words("check_digit_name", from, &with("\"mod12\""));
     assert_words("check_digit_weights", from, &with("{ modulus = 10 }"));
     assert_words("check_digit_characters", from, &with("{ weights = [2, 3], modulus = 11 }"));
-    assert_words("check_digit_values", from, &with("{ weights = [1], values = [\"0\", \"10\"] }"));
+    assert_words(
+        "check_digit_values",
+        from,
+        &with("{ weights = [1], values = [\"0\", \"10\"], characters = \"0\" }"),
+    );
 }
 
 #[test]
@@ -273,7 +281,10 @@ fn rules_for_serials_that_contradict_each_other_are_refused() {
 
 #[test]
 fn a_list_of_serials_is_read_and_its_bad_lines_are_named() {
-    let text = changed("\"dent\"]", "\"dent\"]\n[rules.serial]\nexpected = \"serials.txt\"\nconfusions = [\"0O\"]");
+    let text = changed(
+        "\"dent\"]",
+        "\"dent\"]\n[rules.serial]\nexpected = \"serials.txt\"\nconfusions = [\"0O\"]",
+    );
     let files = Files::new(MAIN, &[("demo.toml", text.as_bytes())]);
     let list = files.dir.path().join("stations/serials.txt");
     fs::write(&list, "A7K2M9PX\nshort\n# a comment\nA7K2M9P\n").expect("written");

@@ -66,8 +66,9 @@ pub fn check(
     if !is_repaired {
         check_form(text, rule, doubtful);
     }
-    // Of a reading that is wrong itself, nobody knows which serial the part has: it cannot fail by it.
-    let is_sure = rule.is_formed(serial) && repair.as_ref().is_none_or(|repair| repair.accepted);
+    // Of a reading that is wrong itself, repaired or not, nobody is sure which serial the part has: it
+    // cannot fail by it.
+    let is_sure = repair.is_none() && rule.is_formed(text);
     let fails = |otherwise: Consequence| otherwise == Consequence::Fail && is_sure;
     let mut add = |reason: Reason, otherwise: Consequence| {
         if fails(otherwise) { bad.push(reason) } else { doubtful.push(reason) }
@@ -82,16 +83,9 @@ pub fn check(
     if let Some(unique) = &rule.unique {
         check_unique(serial, unique, facts.and_then(|facts| facts.earlier.as_ref()), &mut add);
     }
-    match facts {
-        Some(SerialFacts { unchecked: Some(why), .. }) => {
-            let text = format!("Serial {text} could not be looked up: {why}.");
-            add(Reason::new("serial_unchecked", text), Consequence::Review);
-        }
-        None if rule.looks_up() => {
-            let text = format!("Nothing was looked up about serial {text}.");
-            add(Reason::new("serial_unchecked", text), Consequence::Review);
-        }
-        _ => {}
+    if let Some(why) = unchecked(rule, facts) {
+        let text = format!("Serial {text} could not be looked up: {why}.");
+        add(Reason::new("serial_unchecked", text), Consequence::Review);
     }
     if let Some(repair) = repair.filter(|repair| !repair.accepted) {
         let how = changes(text, &repair.serial);
@@ -121,10 +115,6 @@ fn check_list(
     add: &mut impl FnMut(Reason, Consequence),
 ) {
     match list {
-        None => {
-            let why = format!("The expected serials were not looked through for {text}.");
-            add(Reason::new("serial_unchecked", why), Consequence::Review);
-        }
         Some(list) if !list.has_reading && !is_repaired => {
             let why = format!("Serial {text} is none of the {} that are expected.", list.entries);
             add(Reason::new("serial_unexpected", why), rule.otherwise);
@@ -134,7 +124,19 @@ fn check_list(
             let why = format!("Serial {text} is expected, and so is {other}, which looks like it.");
             add(Reason::new("serial_ambiguous", why), Consequence::Review);
         }
-        Some(_) => {}
+        _ => {}
+    }
+}
+
+/// Why something that the rule needs to know is not known.
+fn unchecked<'f>(rule: &SerialRule, facts: Option<&'f SerialFacts>) -> Option<&'f str> {
+    match facts {
+        Some(SerialFacts { unchecked: Some(why), .. }) => Some(why),
+        Some(SerialFacts { list: None, .. }) if rule.expected.is_some() => {
+            Some("the expected serials were not looked through")
+        }
+        None if rule.looks_up() => Some("nobody did"),
+        _ => None,
     }
 }
 
