@@ -88,7 +88,9 @@ fn refuse_idle(table: &Reader<'_>, is_expecting: bool, once: bool) {
     }
     if !is_expecting {
         needs("unexpected", "`expected` or `expect_commands = true`");
-        needs("expected_once", "`expected` or `expect_commands = true`");
+        if once {
+            needs("expected_once", "`expected` or `expect_commands = true`");
+        }
     }
 }
 
