@@ -164,3 +164,104 @@ fn name(earlier: &Earlier) -> String {
         earlier.sequence, earlier.part_id, earlier.station, earlier.result_id
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::verdict::CheckDigit;
+    use crate::verdict::serial::{Confusions, Scope, SerialList, Window};
+    use crate::vlm::grammar::template::{DEFAULT_ALPHABET, Template};
+    use proptest::prelude::*;
+
+    fn rule(list: SerialList, accept_repairs: bool, has_check: bool) -> SerialRule {
+        let form = Template::parse("#{3}", DEFAULT_ALPHABET).unwrap();
+        let check_digit = has_check.then(|| CheckDigit::named("mod36").unwrap());
+        let unique = UniqueRule {
+            window: Window::Always,
+            scope: Scope::Station,
+            otherwise: Consequence::Fail,
+        };
+        let expected = ExpectedRule {
+            list: Arc::new(list),
+            by_command: false,
+            once: true,
+            scope: Scope::Station,
+            otherwise: Consequence::Fail,
+        };
+        SerialRule {
+            confusions: Confusions::new(&["0O", "1I"]).unwrap(),
+            accept_repairs,
+            unique: Some(unique),
+            expected: Some(expected),
+            ..SerialRule::new(form, check_digit)
+        }
+    }
+
+    fn earlier(serial: &str) -> Earlier {
+        Earlier {
+            sequence: 1,
+            result_id: "r".into(),
+            station: "s".into(),
+            part_id: "p".into(),
+            serial: serial.into(),
+        }
+    }
+
+    proptest! {
+        /// Whatever was read and looked up: without a reason is only a well-formed, expected serial
+        /// that no other part has, as it was read or, by choice, as its only repair; and a part fails
+        /// only by what it was surely read as.
+        #[test]
+        fn nothing_doubtful_is_without_a_reason(
+            text in "[01OI]{2,3}",
+            others in prop::collection::vec("[01OI]{3}", 0..4),
+            has_list in prop::bool::weighted(0.9),
+            twin in prop::option::weighted(0.2, "[01OI]{3}"),
+            is_used in prop::bool::weighted(0.1),
+            is_unchecked in prop::bool::weighted(0.1),
+            accept in any::<bool>(),
+            has_check in any::<bool>(),
+        ) {
+            // A list holds nothing that no part can have.
+            let is_formed = |serial: &String| {
+                rule(SerialList::default(), accept, has_check).is_formed(serial)
+            };
+            let list = SerialList::new(others.into_iter().filter(is_formed));
+            let rule = rule(list.clone(), accept, has_check);
+            let looks = rule.formed_look_alikes(&text).unwrap();
+            let listed = Listed {
+                digest: list.digest().to_owned(),
+                entries: list.len(),
+                has_reading: list.contains(&text),
+                look_alikes: looks.iter().filter(|other| list.contains(other)).cloned().collect(),
+            };
+            let facts = SerialFacts {
+                reading: text.clone(),
+                list: has_list.then_some(listed),
+                earlier: twin.as_deref().map(earlier),
+                used: is_used.then(|| earlier(&text)),
+                unchecked: is_unchecked.then(|| "the disk is gone".to_owned()),
+            };
+            let (mut bad, mut doubtful) = (vec![], vec![]);
+            check(&text, &rule, Some(&facts), &mut bad, &mut doubtful);
+
+            let is_good = |serial: &String| rule.is_formed(serial) && list.contains(serial);
+            let good: Vec<&String> =
+                looks.iter().chain([&text]).filter(|other| is_good(other)).collect();
+            let is_clear = has_list && twin.is_none() && !is_used && !is_unchecked;
+            let is_sure = good.len() == 1 && (*good[0] == text || accept);
+            prop_assert_eq!(
+                bad.is_empty() && doubtful.is_empty(),
+                is_clear && is_sure,
+                "{:?} {:?} {:?}", good, bad, doubtful
+            );
+            prop_assert!(bad.is_empty() || rule.is_formed(&text));
+            bad.clear();
+            doubtful.clear();
+            check(&text, &rule, None, &mut bad, &mut doubtful);
+            prop_assert!(!bad.is_empty() || !doubtful.is_empty(), "nothing was looked up");
+        }
+    }
+}
