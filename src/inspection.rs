@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::Stamp;
 use crate::roi::RectPx;
-use crate::verdict::{Finding, Outcome, Reason, Seen, Verdict};
+use crate::verdict::{Finding, Outcome, Reason, Seen, SerialFacts, Verdict};
 use crate::vlm::ask::Answer;
 
 /// The version of the record's form; a change that a reader must know of raises it.
@@ -48,6 +48,10 @@ pub struct Inspection {
     pub questions: Vec<Asked>,
     /// What the answers say.
     pub findings: Vec<Finding>,
+    /// What was looked up about the serials before they were judged. Left out where there was
+    /// nothing to look up, so that such a record is what it was before serials were looked up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serial_facts: Vec<SerialFacts>,
     /// The decision.
     pub verdict: Verdict,
     /// Where the time went.
@@ -249,10 +253,17 @@ impl Inspection {
         self
     }
 
-    /// The first serial number that was read, if any.
+    /// The first serial number that was read, or its accepted repair, if any.
     pub fn serial(&self) -> Option<&str> {
+        self.findings.iter().find_map(Finding::serial)
+    }
+
+    /// The first serial number that is proposed to a person in place of what was read.
+    pub fn serial_proposed(&self) -> Option<&str> {
         self.findings.iter().find_map(|finding| match &finding.seen {
-            Seen::Serial { value } => value.as_deref(),
+            Seen::Serial { proposed: Some(repair), .. } if !repair.accepted => {
+                Some(repair.serial.as_str())
+            }
             _ => None,
         })
     }

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod evaluate;
+pub mod expected;
 pub mod fault;
 pub mod frame;
 pub mod inspection;

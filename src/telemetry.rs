@@ -133,6 +133,14 @@ pub fn part_not_sampled(station: &str, part_id: &str) {
     info!(station, part_id, "Part not sampled; recorded as review.");
 }
 
+/// The file of expected serials was changed, and takes the place of the list that commands made.
+pub fn expected_list_outdated(station: &str) {
+    warn!(
+        station,
+        "The file of expected serials has changed: what commands made of it is dropped."
+    );
+}
+
 /// Something about this machine and what is asked of it.
 pub fn capacity(text: &str, remedy: &str) {
     warn!(remedy, "{text}");

@@ -70,7 +70,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut part = Part::new(&station, 0, arguments.image.display().to_string(), now);
     part.frame = Some(Arc::new(frame));
-    let mut inspector = Inspector::new(model, clerk);
+    let ledger = super::serial::ledger_beside(settings, &part.station)?;
+    let mut inspector = Inspector::new(model, clerk).with_ledger(Arc::new(ledger));
     let inspection = inspector.inspect(&part, &NamesOnly);
     println!("{}", serde_json::to_string_pretty(&inspection)?);
     super::run::check_named(inspector.clerk())

@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod model;
 mod run;
+mod serial;
 mod simulate;
 
 use std::io;
@@ -24,8 +25,8 @@ pub use exit::Exit;
 ///
 /// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
-/// evaluation's own check failed, or a stage is slower than `bench --fail-above` allows; 7 `audit
-/// verify` found the audit log broken.
+/// evaluation's own check failed, a stage is slower than `bench --fail-above` allows, or a serial that
+/// was tried does not hold; 7 `audit verify` found the audit log broken.
 #[derive(Parser, Debug)]
 #[command(name = "inspectd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -59,6 +60,9 @@ enum Command {
     /// Read the audit log, verify it, and record what an operator decided.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Arguments),
+    /// Try serial numbers against a station's rules.
+    #[command(after_help = serial::EXAMPLES)]
+    Serial(serial::Arguments),
     /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Serial(arguments) => serial::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

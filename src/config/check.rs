@@ -11,6 +11,7 @@ use crate::roi::Area;
 use crate::station::{Question, Station, Task};
 use crate::trigger::{self, WhichFrame};
 use crate::verdict::Rules;
+use crate::verdict::serial::{Consequence, SerialRule, Window};
 use crate::vlm::AdapterRef;
 
 /// What a check found.
@@ -259,6 +260,38 @@ fn question(question: &Question) -> String {
     format!("{about}; shows {}", question.regions.join(", "))
 }
 
+fn serial(rule: &SerialRule, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(scheme) = &rule.check_digit {
+        writeln!(out, "  serial   check digit {}", scheme.name())?;
+    }
+    if !rule.confusions.is_empty() {
+        let word = if rule.accept_repairs { "accepted" } else { "proposed" };
+        writeln!(out, "  serial   look-alikes: the only one that holds is {word}")?;
+    }
+    if let Some(unique) = &rule.unique {
+        let within = match unique.window {
+            Window::Time { ms } => format!("{} minutes", ms / 60_000),
+            Window::Parts { count } => format!("{count} parts"),
+            Window::Always => "all time".to_owned(),
+        };
+        let word = consequence(unique.otherwise);
+        writeln!(out, "  serial   {word} if another part within {within} has it")?;
+    }
+    if let Some(expected) = &rule.expected {
+        let word = consequence(expected.otherwise);
+        writeln!(out, "  serial   {word} if it is none of {} expected", expected.list.len())?;
+        writeln!(out, "  expected {}", expected.list.digest())?;
+    }
+    Ok(())
+}
+
+fn consequence(otherwise: Consequence) -> &'static str {
+    match otherwise {
+        Consequence::Review => "review",
+        Consequence::Fail => "fail",
+    }
+}
+
 fn rules(rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
     for rule in &rules.defects {
         let mut parts = Vec::new();
@@ -268,6 +301,9 @@ fn rules(rules: &Rules, out: &mut dyn Write) -> io::Result<()> {
             }
         }
         writeln!(out, "  rule     {}: {}", rule.class, parts.join(", "))?;
+    }
+    if let Some(rule) = &rules.serial {
+        serial(rule, out)?;
     }
     if rules.confidence_min > 0.0 {
         writeln!(out, "  rule     review if less than {} probable", rules.confidence_min)?;

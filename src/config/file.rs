@@ -133,6 +133,21 @@ pub fn station_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(files)
 }
 
+/// Reads a text of at most `max_bytes` that is not configuration, such as a list.
+pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
+    let text = |error: std::io::Error| error.to_string();
+    // Asked before opening: opening a pipe would wait for a writer.
+    if !std::fs::metadata(path).map_err(text)?.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(text)?.take(max_bytes + 1).read_to_end(&mut bytes).map_err(text)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(format!("it is larger than {max_bytes} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
     let failed = |error: std::io::Error| {
         let remedy = match error.kind() {

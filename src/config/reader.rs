@@ -79,6 +79,12 @@ impl<'a> Reader<'a> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
+    /// Whether `key` is written as a table.
+    pub fn is_table(&self, key: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(key));
+        value.is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
+    }
+
     /// Whether `key` is written as a list without entries.
     pub fn is_empty_list(&self, key: &str) -> bool {
         let value = self.table.and_then(|table| table.get(key));
@@ -222,6 +228,19 @@ impl<'a> Reader<'a> {
         let (span, list) = self.list(key, max_items, "a list of texts")?;
         let texts = list.iter().filter_map(|item| self.as_text(key, item, max_chars)).collect();
         Some(Spanned::new(span, texts))
+    }
+
+    /// A list of at most `max_items` whole numbers within `range`.
+    pub fn wholes(
+        &mut self,
+        key: &'static str,
+        max_items: usize,
+        range: RangeInclusive<i64>,
+    ) -> Option<Spanned<Vec<i64>>> {
+        let (span, list) = self.list(key, max_items, "a list of whole numbers")?;
+        let number = |item| self.as_whole(key, item, &range).map(Spanned::into_inner);
+        let numbers: Option<Vec<i64>> = list.iter().map(number).collect();
+        Some(Spanned::new(span, numbers?))
     }
 
     /// A list of exactly `N` numbers within `range`.

@@ -11,6 +11,7 @@ mod admission;
 mod commands;
 mod desk;
 mod error;
+mod ledger;
 mod line;
 pub mod plan;
 mod recorder;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
+use crate::expected::{Access, ExpectedLists};
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
 use crate::plc::ExpectHandler;
@@ -35,6 +37,7 @@ use crate::verdict::Reason;
 use crate::vlm::{Digest, Engine, device};
 
 pub use error::DaemonError;
+pub use ledger::Ledger;
 pub use stop::Stop;
 
 use commands::Commands;
@@ -55,7 +58,7 @@ pub struct Options {
     pub lines: bool,
     /// Ends the run from outside; then `parts` counts for nothing.
     pub stop: Option<Arc<Stop>>,
-    /// Knows what a controller expects of its next part: takes `cmd/expect`.
+    /// Takes `cmd/expect` in place of the lists of expected serials.
     pub expect: Option<Arc<dyn ExpectHandler>>,
 }
 
@@ -109,13 +112,13 @@ pub fn serve<M: Model + Send>(
     let run = describe_run(settings, stations, &decider);
     let device = run.computes_on.clone();
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);
+    let lists = open_lists(settings, stations)?;
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let stop = options.stop.clone().unwrap_or_else(|| Arc::new(Stop::new(options.parts)));
     let watcher = Arc::new(Watcher::new(Arc::clone(&clock)));
     let desks = set_up_desks(stations, &clock, &store, &watcher)?;
-    if let Some(handler) = &options.expect {
-        desks.iter().for_each(|desk| desk.expect_with(Arc::clone(handler)));
-    }
+    let expect = options.expect.clone().unwrap_or_else(|| Arc::new(lists.clone()));
+    desks.iter().for_each(|desk| desk.expect_with(Arc::clone(&expect)));
     let open = |desk| Line::open(desk, &clock, clerk.clone(), Arc::clone(&stop));
     let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let runtime = runtime()?;
@@ -141,7 +144,8 @@ pub fn serve<M: Model + Send>(
         desk.record_cut_off(&clerk, &recorder)?;
         desk.change(|contract, now| contract.start(now));
     }
-    let inspector = Inspector::new(model, clerk.clone());
+    let ledger = Ledger::new(store.clone(), lists);
+    let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::new(ledger));
     let beside = Beside { watcher: &watcher, clerk: &clerk, commands: commands.as_deref() };
     let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside);
     let drained = publisher.map(|publisher| {
@@ -227,6 +231,21 @@ pub fn program_digest() -> String {
     // In pieces: the whole program would be the largest thing in memory at the start.
     let digest = file.and_then(|mut file| Digest::of_reader(&mut file, |_| ()));
     digest.map_or_else(|_| "unknown".to_owned(), |(digest, _)| digest.to_string())
+}
+
+/// Takes up the lists of expected serials where they were.
+fn open_lists(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+) -> Result<ExpectedLists, DaemonError> {
+    let rules = stations.iter().filter_map(|station| {
+        let rule = station.rules.serial.as_ref()?;
+        Some((station.name.as_str(), rule))
+    });
+    let (lists, outdated) = ExpectedLists::open(&settings.store.path, rules, Access::Write)
+        .map_err(|error| DaemonError::Other(error.to_string()))?;
+    outdated.iter().for_each(|station| telemetry::expected_list_outdated(station));
+    Ok(lists)
 }
 
 fn set_up_desks(

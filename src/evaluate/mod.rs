@@ -41,7 +41,13 @@ pub struct Miss {
 /// A station that looks at whole pictures: a set holds what a region sees, not what a camera sees.
 pub fn whole_picture_station(station: &Station) -> Station {
     let whole = |region: &Region| Region { name: region.name.clone(), area: Area::Whole };
+    let mut rules = station.rules.clone();
+    if let Some(serial) = &mut rules.serial {
+        // The parts of a set were never on the line: no list expects them, and none is the second.
+        (serial.expected, serial.unique) = (None, None);
+    }
     Station {
+        rules,
         regions: station.regions.iter().map(whole).collect(),
         // An evaluation asks whether answers are right, not whether this machine is fast.
         deadline: std::time::Duration::from_secs(3600),

@@ -41,6 +41,11 @@ impl Clerk {
         self.clock.now()
     }
 
+    /// Whether that clock follows a time source.
+    pub fn is_synchronized(&self) -> bool {
+        self.clock.synchronized()
+    }
+
     /// The record of a part that was not looked at, as its queue was full, its frame lost, or the
     /// daemon stopped: `review`, with the crops of its frame as evidence, if there is one.
     pub fn missed(&self, part: &Part, keeper: &dyn EvidenceKeeper) -> Inspection {
@@ -110,6 +115,7 @@ impl Clerk {
             evidence: look.evidence,
             questions: look.asked,
             findings: look.findings,
+            serial_facts: look.serial_facts,
             verdict,
             timings: look.timings,
             digests: Digests {

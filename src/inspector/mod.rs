@@ -7,7 +7,9 @@ mod adapters;
 mod clerk;
 mod decider;
 mod engine_model;
+mod serials;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,13 +17,14 @@ use std::time::{Duration, Instant};
 pub use clerk::Clerk;
 pub use decider::Decider;
 pub use engine_model::{EngineModel, PrepareError};
+pub use serials::{Asking, SerialLedger, look_up};
 
 use crate::clock::Stamp;
 use crate::frame::{Frame, Rgb8};
 use crate::inspection::{Asked, Evidence, ForeignId, Inspection, Timings};
 use crate::roi::{self, Crop};
 use crate::station::{Question, Station};
-use crate::verdict::{self, Finding, Outcome, Reason, Verdict, finding};
+use crate::verdict::{self, Finding, Outcome, Reason, SerialFacts, Verdict, finding};
 use crate::vlm::ask::Answer;
 
 /// A part that a trigger asked to look at.
@@ -114,12 +117,21 @@ pub trait EvidenceKeeper {
 pub struct Inspector<M> {
     model: M,
     clerk: Clerk,
+    ledger: Arc<dyn SerialLedger>,
 }
 
 impl<M: Model> Inspector<M> {
-    /// An inspector that asks `model` and writes records in the clerk's form.
+    /// An inspector that asks `model` and writes records in the clerk's form. Serials that have to be
+    /// looked up go to review, see [`Inspector::with_ledger`].
     pub fn new(model: M, clerk: Clerk) -> Self {
-        Inspector { model, clerk }
+        Inspector { model, clerk, ledger: Arc::new(serials::NoLedger) }
+    }
+
+    /// The same, which looks serials up in `ledger`.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Arc<dyn SerialLedger>) -> Self {
+        self.ledger = ledger;
+        self
     }
 
     /// Who writes the records.
@@ -149,6 +161,7 @@ impl<M: Model> Inspector<M> {
         look.timings.queued_ms = millis(taken.since(&part.triggered));
         let was_told = self.look(part, frame, &taken, keeper, &mut look, early);
         self.clerk.prove(&mut look);
+        self.look_up_serials(part, &mut look);
         let decided = self.clerk.now();
         let latency = decided.since(&part.triggered);
         look.timings.latency_ms = millis(latency);
@@ -247,6 +260,27 @@ fn time_left(part: &Part, taken: &Stamp) -> Duration {
     if left.is_zero() { left } else { left + finish }
 }
 
+impl<M> Inspector<M> {
+    /// Looks up each serial that was read, and notes what it may have been.
+    fn look_up_serials(&self, part: &Part, look: &mut Look) {
+        let Some(rule) = &part.station.rules.serial else { return };
+        let now = self.clerk.now();
+        let asking = Asking {
+            station: &part.station,
+            part_id: &part.part_id,
+            // Lines count from 1.
+            job_id: (part.job_id > 0).then_some(part.job_id),
+            now_ms: self.clerk.is_synchronized().then(|| now.wall.as_millisecond()),
+        };
+        let readings: BTreeSet<&str> = look.findings.iter().filter_map(Finding::serial).collect();
+        if rule.looks_up() {
+            let look_up = |text: &str| serials::look_up(rule, text, &asking, &*self.ledger);
+            look.serial_facts = readings.into_iter().map(look_up).collect();
+        }
+        verdict::serial::propose(&mut look.findings, rule, &look.serial_facts);
+    }
+}
+
 /// What gathers while one part is looked at.
 #[derive(Clone, Default)]
 struct Look {
@@ -255,6 +289,7 @@ struct Look {
     evidence: Vec<Evidence>,
     asked: Vec<Asked>,
     findings: Vec<Finding>,
+    serial_facts: Vec<SerialFacts>,
     timings: Timings,
 }
 
@@ -346,7 +381,7 @@ fn late(part: &Part, latency: Duration) -> Reason {
 
 /// The rules' verdict, but never a pass where something went wrong.
 fn conclude(station: &Station, look: &Look) -> Verdict {
-    let mut verdict = verdict::judge(&look.findings, &station.rules);
+    let mut verdict = verdict::judge(&look.findings, &station.rules, &look.serial_facts);
     if verdict.outcome == Outcome::Pass && !look.problems.is_empty() {
         verdict.outcome = Outcome::Review;
     }

@@ -53,6 +53,9 @@ struct ResultMessage<'i> {
     station: String,
     device: String,
     serial: Option<String>,
+    /// Left out where nothing is proposed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial_proposed: Option<String>,
     defect_count: usize,
     creation_time: String,
     latency_ms: Option<f64>,
@@ -91,6 +94,7 @@ pub fn result(inspection: &Inspection) -> OutboxMessage {
         station: cut(&look.station, NAME_MAX_CHARS),
         device: cut(&look.device, NAME_MAX_CHARS),
         serial: look.serial().map(|serial| cut(serial, TEXT_MAX_CHARS)),
+        serial_proposed: look.serial_proposed().map(|serial| cut(serial, TEXT_MAX_CHARS)),
         defect_count: look.defects().count(),
         creation_time: time_text(&look.times.decided),
         latency_ms: rounded(look.timings.latency_ms),

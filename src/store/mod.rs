@@ -25,6 +25,7 @@ mod read;
 mod recover;
 pub mod report;
 mod rescue;
+mod serials;
 pub mod sign;
 pub mod verify;
 
@@ -48,6 +49,7 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
+use crate::verdict::serial::{Earlier, EarlierQuery};
 use anchor::Heads;
 use chain::{ChainTime, End, Entry};
 use evidence::EvidenceFolder;
@@ -224,6 +226,12 @@ impl Store {
     /// is an inspection of its job.
     pub fn accepted(&self, station: &str) -> Result<Vec<(AcceptedTrigger, bool)>, StoreError> {
         self.sql("read triggers", |connection| contract::accepted(connection, station))
+    }
+
+    /// The latest record about another part that has one of the serials of `query`, a record with the
+    /// very serial before one with a look-alike.
+    pub fn earlier_serial(&self, query: &EarlierQuery<'_>) -> Result<Option<Earlier>, StoreError> {
+        self.sql("look up a serial", |connection| serials::earlier(connection, query))
     }
 
     /// The newest record's number, 0 if there is none.

@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::outbox::{self, Delivery};
 use crate::inspection::Inspection;
 use crate::verdict::Outcome;
+use crate::verdict::serial::{Earlier, EarlierQuery};
 
 /// Rows that one query brings. A long read would keep the write-ahead log from being cut, so a
 /// long list is read in pages.
@@ -166,6 +167,11 @@ impl Reader {
     /// The highest job number that was recorded for `station`.
     pub fn last_job_id(&self, station: &str) -> Result<Option<u64>, StoreError> {
         self.sql("look up the last job", |connection| last_job_id(connection, station))
+    }
+
+    /// As [`super::Store::earlier_serial`].
+    pub fn earlier_serial(&self, query: &EarlierQuery<'_>) -> Result<Option<Earlier>, StoreError> {
+        self.sql("look up a serial", |connection| super::serials::earlier(connection, query))
     }
 
     /// The sequence numbers between which to look: above the first, up to the second.

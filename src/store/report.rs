@@ -11,7 +11,7 @@ use super::evidence;
 use super::outbox::Delivery;
 use super::read::{Filter, Reader, Record};
 use crate::inspection::{Asked, Inspection, Timeliness};
-use crate::verdict::{Finding, Seen};
+use crate::verdict::{Finding, Seen, SerialFacts};
 
 /// Why a report could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,7 @@ pub fn show(
     write_head(&record, &inspection, out)?;
     write_dispositions(&reader.dispositions(&record.result_id)?, out)?;
     write_findings(&inspection.findings, out)?;
+    write_facts(&inspection.serial_facts, out)?;
     inspection.questions.iter().try_for_each(|asked| write_question(asked, out))?;
     write_evidence(&inspection, evidence_dir, out)?;
     write_rest(&inspection, &reader.deliveries(&record.result_id)?, out)
@@ -171,8 +172,12 @@ fn write_dispositions(decided: &[Recorded], out: &mut dyn Write) -> Result<(), R
 fn write_findings(findings: &[Finding], out: &mut dyn Write) -> Result<(), ReportError> {
     for finding in findings {
         let seen = match &finding.seen {
-            Seen::Serial { value: Some(text) } => format!("serial {text}"),
-            Seen::Serial { value: None } => "serial illegible".to_owned(),
+            Seen::Serial { value: Some(text), proposed: None } => format!("serial {text}"),
+            Seen::Serial { value: Some(text), proposed: Some(repair) } => {
+                let word = if repair.accepted { "taken for" } else { "perhaps" };
+                format!("serial {text}, {word} {}", repair.serial)
+            }
+            Seen::Serial { value: None, .. } => "serial illegible".to_owned(),
             Seen::Inspected { count } => format!("looked at, {count} defects"),
             Seen::NotInspectable => "does not show the part".to_owned(),
             Seen::Defect { class, severity, location } => {
@@ -183,6 +188,31 @@ fn write_findings(findings: &[Finding], out: &mut dyn Write) -> Result<(), Repor
         let sure = finding.confidence * 100.0;
         let text = format!("{seen} ({:.1} %, {} in {})", sure, finding.question, finding.region);
         field("Finding", &text, out)?;
+    }
+    Ok(())
+}
+
+/// What was looked up about the serials.
+fn write_facts(facts: &[SerialFacts], out: &mut dyn Write) -> Result<(), ReportError> {
+    for facts in facts {
+        if let Some(list) = &facts.list {
+            let word = if list.has_reading { "is" } else { "is not" };
+            let text = format!(
+                "{} {word} one of {} expected serials, list {}",
+                facts.reading, list.entries, list.digest
+            );
+            field("Looked up", &text, out)?;
+        }
+        for earlier in [&facts.earlier, &facts.used].into_iter().flatten() {
+            let text = format!(
+                "{} stands in record {}, part {} of {}",
+                earlier.serial, earlier.sequence, earlier.part_id, earlier.station
+            );
+            field("Looked up", &text, out)?;
+        }
+        if let Some(why) = &facts.unchecked {
+            field("Looked up", &format!("{}: {why}", facts.reading), out)?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::serial::Repair;
+
 /// What kind of answer a question asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -31,6 +33,17 @@ pub struct Finding {
     pub confidence: f64,
 }
 
+impl Finding {
+    /// The serial that was read, or the repair that was accepted for it.
+    pub fn serial(&self) -> Option<&str> {
+        match &self.seen {
+            Seen::Serial { proposed: Some(repair), .. } if repair.accepted => Some(&repair.serial),
+            Seen::Serial { value, .. } => value.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -39,6 +52,9 @@ pub enum Seen {
     Serial {
         /// The characters read.
         value: Option<String>,
+        /// What they may have been, where they cannot be right; see [`super::serial`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proposed: Option<Repair>,
     },
     /// The picture shows the part and `count` defects; each has its own finding.
     Inspected {
@@ -121,10 +137,11 @@ fn read_serial(value: &Value) -> Paths {
     let found = keys(value, &["legible", "serial"]).ok_or("it needs `legible` and `serial`")?;
     match (found[0], found[1]) {
         (Value::Bool(true), Value::String(text)) if !text.is_empty() => {
-            Ok(vec![("serial".to_owned(), Seen::Serial { value: Some(text.clone()) })])
+            let seen = Seen::Serial { value: Some(text.clone()), proposed: None };
+            Ok(vec![("serial".to_owned(), seen)])
         }
         (Value::Bool(false), Value::Null) => {
-            Ok(vec![("legible".to_owned(), Seen::Serial { value: None })])
+            Ok(vec![("legible".to_owned(), Seen::Serial { value: None, proposed: None })])
         }
         _ => Err("`legible` and `serial` contradict each other"),
     }
@@ -178,9 +195,9 @@ mod tests {
     fn a_serial_is_read_or_illegible_and_nothing_between() {
         let read = |text| seen(&Expected::Serial, text);
         let serial = read(r#"{"legible":true,"serial":"A7K2"}"#).expect("well formed");
-        assert_eq!(serial, [Seen::Serial { value: Some("A7K2".into()) }]);
+        assert_eq!(serial, [Seen::Serial { value: Some("A7K2".into()), proposed: None }]);
         let none = read(r#"{"legible":false,"serial":null}"#).expect("well formed");
-        assert_eq!(none, [Seen::Serial { value: None }]);
+        assert_eq!(none, [Seen::Serial { value: None, proposed: None }]);
         for bad in [
             r#"{"legible":true,"serial":null}"#,
             r#"{"legible":false,"serial":"A7K2"}"#,

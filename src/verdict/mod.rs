@@ -1,17 +1,20 @@
 //! From an answer's text to a verdict: rules decide, not the model.
 //!
-//! [`finding`] reads what the model said into [`Finding`]s; [`rules`] judges them. Nothing here
-//! reads a clock or a file, so a verdict can be replayed from its record.
+//! [`finding`] reads what the model said into [`Finding`]s; [`rules`] judges them, [`serial`] those
+//! about a serial number. Nothing here reads a clock or a file, so a verdict can be replayed from its
+//! record.
 
 pub mod check_digit;
 pub mod finding;
 pub mod rules;
+pub mod serial;
 
 use serde::{Deserialize, Serialize};
 
 pub use check_digit::CheckDigit;
 pub use finding::{Expected, Finding, OffSchema, Seen};
-pub use rules::{DefectRule, Rules, SerialRule, decided, judge};
+pub use rules::{DefectRule, Rules, decided, judge};
+pub use serial::{SerialFacts, SerialRule};
 
 /// What is to happen with the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -6,7 +6,8 @@
 
 use serde_json::Value;
 
-use super::{CheckDigit, Finding, Outcome, Reason, Seen, Verdict};
+use super::serial::{self, SerialFacts, SerialRule};
+use super::{Finding, Outcome, Reason, Seen, Verdict};
 
 /// What makes a part bad, and what makes it doubtful.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,15 +35,6 @@ pub struct DefectRule {
     pub review: Vec<String>,
     /// Severities that are let through: recorded, but not a reason.
     pub pass: Vec<String>,
-}
-
-/// What a serial must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SerialRule {
-    /// Decides whether a text has the form of a serial of this product.
-    pub form: crate::vlm::grammar::template::Template,
-    /// How its last character is computed, if it carries a check digit.
-    pub check_digit: Option<CheckDigit>,
 }
 
 /// What a field of a free answer must be.
@@ -73,10 +65,10 @@ pub fn decided(findings: &[Finding], rules: &Rules) -> Option<Verdict> {
     (!bad.is_empty()).then_some(Verdict { outcome: Outcome::Fail, reasons: bad })
 }
 
-/// Judges all findings about one part.
-pub fn judge(findings: &[Finding], rules: &Rules) -> Verdict {
+/// Judges all findings about one part. `facts` is what was looked up about its serial.
+pub fn judge(findings: &[Finding], rules: &Rules, facts: &[SerialFacts]) -> Verdict {
     let (mut bad, mut doubtful) = weigh(findings, rules);
-    judge_serial(findings, rules, &mut doubtful);
+    serial::judge(findings, rules.serial.as_ref(), facts, &mut bad, &mut doubtful);
     judge_missing(findings, rules, &mut doubtful);
     let outcome = match (bad.is_empty(), doubtful.is_empty()) {
         (false, _) => Outcome::Fail,
@@ -165,36 +157,6 @@ fn judge_confidence(finding: &Finding, rules: &Rules, doubtful: &mut Vec<Reason>
     }
 }
 
-fn judge_serial(findings: &[Finding], rules: &Rules, doubtful: &mut Vec<Reason>) {
-    let read: Vec<&Option<String>> = findings
-        .iter()
-        .filter_map(|finding| match &finding.seen {
-            Seen::Serial { value } => Some(value),
-            _ => None,
-        })
-        .collect();
-    let texts: Vec<&String> = read.iter().filter_map(|value| value.as_ref()).collect();
-    if read.len() > texts.len() {
-        doubtful.push(Reason::new("serial_illegible", "The serial number is illegible."));
-    }
-    if let Some((first, rest)) = texts.split_first()
-        && let Some(other) = rest.iter().find(|text| **text != *first)
-    {
-        let text = format!("Two readings contradict each other: {first} and {other}.");
-        doubtful.push(Reason::new("serial_contradictory", text));
-    }
-    let Some(rule) = &rules.serial else { return };
-    for text in texts {
-        if !rule.form.matches(text) {
-            let why = format!("Serial {text} does not match the template {}.", rule.form);
-            doubtful.push(Reason::new("serial_template", why));
-        } else if rule.check_digit.is_some_and(|scheme| !scheme.holds(text)) {
-            let why = format!("The check digit of serial {text} is wrong.");
-            doubtful.push(Reason::new("serial_check_digit", why));
-        }
-    }
-}
-
 fn judge_missing(findings: &[Finding], rules: &Rules, doubtful: &mut Vec<Reason>) {
     let any = |test: fn(&Seen) -> bool| findings.iter().any(|finding| test(&finding.seen));
     if rules.serial.is_some() && !any(|seen| matches!(seen, Seen::Serial { .. })) {
@@ -235,7 +197,8 @@ mod tests {
             }),
             Just(Seen::NotInspectable),
             Just(Seen::Inspected { count: 1 }),
-            prop::option::of(Just("A".to_owned())).prop_map(|value| Seen::Serial { value }),
+            prop::option::of(Just("A".to_owned()))
+                .prop_map(|value| Seen::Serial { value, proposed: None }),
             (0..4i64).prop_map(|value| Seen::Field { name: "holes".into(), value: value.into() }),
         ];
         (seen, 0.0..1.0f64).prop_map(|(seen, confidence)| Finding {
@@ -274,7 +237,7 @@ mod tests {
                 ..Rules::default()
             };
             let early = decided(&findings[..told.min(findings.len())], &rules);
-            let full = judge(&findings, &rules);
+            let full = judge(&findings, &rules, &[]);
             if let Some(early) = &early {
                 prop_assert_eq!(full.outcome, early.outcome);
                 prop_assert!(early.reasons.iter().all(|reason| full.reasons.contains(reason)));
@@ -298,7 +261,7 @@ mod tests {
             range: Some((0.0, 8.0)),
         };
         let rules = Rules { fields: vec![rule], ..Rules::default() };
-        let outcome = |value| judge(&[field(value)], &rules).outcome;
+        let outcome = |value| judge(&[field(value)], &rules, &[]).outcome;
         assert_eq!(outcome(Value::from(8)), Outcome::Pass);
         assert_eq!(outcome(Value::from(9)), Outcome::Review);
         assert_eq!(outcome(Value::from(-1)), Outcome::Review);

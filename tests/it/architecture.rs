@@ -22,6 +22,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("plc", &["clock", "inspection"]),
     ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
     ("store", &["clock", "fault", "frame", "inspection", "verdict"]),
+    ("expected", &["provenance", "verdict"]),
     ("publish", &["clock", "fault", "inspection", "store", "verdict"]),
     (
         "config",
@@ -46,6 +47,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "capacity",
             "clock",
             "config",
+            "expected",
             "fault",
             "frame",
             "inspection",

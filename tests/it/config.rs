@@ -225,6 +225,80 @@ fn a_check_digit_must_suit_the_alphabet() {
 }
 
 #[test]
+fn a_check_digit_of_one_s_own_is_read_and_its_blindness_told() {
+    let own = |keys: &str| {
+        changed(
+            "template = \"#{8}\"",
+            &format!("template = \"9{{8}}\"\nalphabet = \"0123456789\"\n{keys}"),
+        )
+    };
+    let holds = |keys: &str, serial: &str| {
+        let loaded = good(&own(&format!("check_digit = {keys}")));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        let rule = loaded.stations.into_iter().next().and_then(|station| station.rules.serial);
+        rule.and_then(|rule| rule.check_digit).expect("a check digit").holds(serial)
+    };
+    assert!(holds("\"gs1\"", "96385074"), "a GTIN-8");
+    assert!(holds("{ weights = [3, 1] }", "96385074"));
+    assert!(!holds("{ weights = [3, 1] }", "96385075"));
+    assert!(holds("{ weights = [2, 1], add_digits = true }", "79927398"), "Luhn, spelt out");
+    assert!(holds("{ scheme = \"luhn\" }", "79927398"));
+    let files =
+        Files::new(MAIN, &[("demo.toml", own("check_digit = { weights = [5] }").as_bytes())]);
+    let words = files.load().expect("a warning").warnings.to_string();
+    assert!(words.contains("does not always tell '0' from '2'"), "{words}");
+}
+
+#[test]
+fn a_check_digit_that_cannot_be_is_refused() {
+    let from = "template = \"#{8}\"";
+    let with = |keys: &str| format!("{from}\ncheck_digit = {keys}");
+    assert_words("check_digit_name", from, &with("\"mod12\""));
+    assert_words("check_digit_weights", from, &with("{ modulus = 10 }"));
+    assert_words("check_digit_characters", from, &with("{ weights = [2, 3], modulus = 11 }"));
+    assert_words(
+        "check_digit_values",
+        from,
+        &with("{ weights = [1], values = [\"0\", \"10\"], characters = \"0\" }"),
+    );
+}
+
+#[test]
+fn rules_for_serials_that_contradict_each_other_are_refused() {
+    let rule = |keys: &str| format!("\"dent\"]\n[rules.serial]\n{keys}");
+    let words = |name: &str, keys: &str| assert_words(name, "\"dent\"]", &rule(keys));
+    words("serial_confusion_twice", "confusions = [\"0O\", \"OQ\"]");
+    words("serial_confusion_foreign", "confusions = [\"0o\"]");
+    words("serial_accept_nothing", "accept_repairs = true");
+    words("serial_accept_guesses", "confusions = [\"0O\"]\naccept_repairs = true");
+    words("serial_window", "unique_within = \"a month\"");
+    words("serial_idle", "duplicate = \"fail\"\nunexpected = \"fail\"\nexpected_once = true");
+    words("serial_list_absent", "expected = \"serials.txt\"");
+    words("serial_key", "uniqe_within = \"30d\"");
+    let fields = "task = \"fields\"\n[[question.field]]\nname = \"a\"\nkind = \"bool\"\n";
+    let text = changed("task = \"serial\"\ntemplate = \"#{8}\"\n", fields);
+    assert_golden("serial_unasked", &station_words(&format!("{text}[rules.serial]\n")));
+}
+
+#[test]
+fn a_list_of_serials_is_read_and_its_bad_lines_are_named() {
+    let text = changed(
+        "\"dent\"]",
+        "\"dent\"]\n[rules.serial]\nexpected = \"serials.txt\"\nconfusions = [\"0O\"]",
+    );
+    let files = Files::new(MAIN, &[("demo.toml", text.as_bytes())]);
+    let list = files.dir.path().join("stations/serials.txt");
+    fs::write(&list, "A7K2M9PX\nshort\n# a comment\nA7K2M9P\n").expect("written");
+    assert_golden("serial_list", &files.words());
+    fs::write(&list, "A7K2M90X\nA7K2M9OX\n").expect("written");
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    let words = loaded.warnings.to_string();
+    assert!(words.contains("A7K2M90X and A7K2M9OX look alike"), "{words}");
+    let rule = loaded.stations[0].rules.serial.as_ref().and_then(|rule| rule.expected.as_ref());
+    assert_eq!(rule.map(|rule| rule.list.len()), Some(2));
+}
+
+#[test]
 fn a_token_limit_below_the_longest_answer_is_refused() {
     assert_words("max_tokens", "task = \"serial\"", "task = \"serial\"\nmax_tokens = 3");
 }

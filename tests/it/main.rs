@@ -38,6 +38,7 @@ mod recover;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
+mod serial;
 mod store;
 mod support;
 mod trigger;

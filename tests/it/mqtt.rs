@@ -256,7 +256,7 @@ fn worst_inspection() -> Inspection {
     defect.seen =
         Saw::Defect { class: long.clone(), severity: long.clone(), location: long.clone() };
     look.findings = vec![defect; 64];
-    look.findings[0].seen = Saw::Serial { value: Some(long) };
+    look.findings[0].seen = Saw::Serial { value: Some(long), proposed: None };
     let reason = look.verdict.reasons[0].clone();
     look.verdict.reasons = (0..100)
         .map(|at| {

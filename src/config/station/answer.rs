@@ -1,6 +1,7 @@
 //! The part of a question that says what its answer may be: `task` and the keys that go with it.
 
 use super::super::reader::Reader;
+use super::check_digit;
 use crate::station::Task;
 use crate::verdict::CheckDigit;
 use crate::vlm::grammar::answer::{
@@ -79,9 +80,7 @@ fn read_serial(table: &mut Reader<'_>) -> (Option<SerialSpec>, Option<CheckDigit
     let text = table.required("template", text, "template = \"#{8}\"");
     let alphabet = table.text("alphabet", ALPHABET_MAX);
     let strict = table.flag("strict").is_some_and(|flag| flag.into_inner());
-    let schemes =
-        [("luhn", CheckDigit::Luhn), ("gs1", CheckDigit::Gs1), ("mod37_36", CheckDigit::Mod37_36)];
-    let check_digit = table.one_of("check_digit", &schemes);
+    let check_digit = check_digit::read(table);
     let Some(text) = text else { return (None, None) };
     let letters = alphabet.as_ref().map_or(DEFAULT_ALPHABET, |alphabet| alphabet.get_ref());
     let template = match Template::parse(text.get_ref(), letters) {
@@ -94,14 +93,11 @@ fn read_serial(table: &mut Reader<'_>) -> (Option<SerialSpec>, Option<CheckDigit
         }
     };
     if let Some(scheme) = &check_digit {
-        let is_served = |c: &char| match scheme.get_ref() {
-            CheckDigit::Luhn | CheckDigit::Gs1 => c.is_ascii_digit(),
-            CheckDigit::Mod37_36 => c.is_ascii_digit() || c.is_ascii_uppercase(),
-        };
+        let is_served = |c: &char| scheme.get_ref().serves(*c);
         if let Some(foreign) = template.characters().iter().find(|c| !is_served(c)) {
             let title = format!("this check digit cannot be computed over {foreign:?}");
-            let remedy = "luhn and gs1 are over digits, mod37_36 over digits and capital letters: \
-                          narrow `template` or `alphabet`, or choose another";
+            let remedy = "narrow `template` or `alphabet`, leave what is not counted out by \
+                          { scheme = \"…\", prefix = \"…\", skip = \"…\" }, or choose another";
             table.error(scheme.span(), title, remedy);
         }
     }

@@ -3,12 +3,14 @@
 pub(super) mod adapter;
 mod answer;
 mod camera;
+mod check_digit;
 mod plc;
 mod prompt;
 mod question;
 pub(super) mod recipe;
 mod region;
 mod rules;
+mod serial;
 mod trigger;
 
 use std::time::Duration;

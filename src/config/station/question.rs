@@ -41,7 +41,7 @@ pub struct Asked {
     pub question: Question,
     /// Where its table begins.
     pub span: std::ops::Range<usize>,
-    /// How a serial's last character is computed.
+    /// How a serial's check character is computed.
     pub check_digit: Option<CheckDigit>,
     /// The fields that may be left unanswered.
     pub optional_fields: Vec<String>,

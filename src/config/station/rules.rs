@@ -12,6 +12,7 @@ use super::super::reader::Reader;
 use super::super::report::Problem;
 use super::super::words::choices;
 use super::question::Asked;
+use super::serial;
 use crate::station::Task;
 use crate::verdict::rules::FieldRule;
 use crate::verdict::{DefectRule, Rules, SerialRule};
@@ -26,6 +27,7 @@ pub fn read(mut table: Reader<'_>, asked: &[Asked]) -> Rules {
     let defects = read_defects(&mut table, &classes(asked));
     let fields = read_fields(&mut table, asked);
     let serial = serial_rule(&table, asked);
+    let serial = serial::read(table.table("serial"), serial);
     let defects_required =
         asked.iter().any(|asked| matches!(asked.question.task, Task::Defects(_)));
     table.finish();
@@ -155,7 +157,7 @@ fn serial_rule(table: &Reader<'_>, asked: &[Asked]) -> Option<SerialRule> {
     let mut first: Option<SerialRule> = None;
     for asked in asked {
         let Task::Serial(spec) = &asked.question.task else { continue };
-        let rule = SerialRule { form: spec.template.clone(), check_digit: asked.check_digit };
+        let rule = SerialRule::new(spec.template.clone(), asked.check_digit.clone());
         match &first {
             None => first = Some(rule),
             Some(known) if *known == rule => {}

@@ -64,8 +64,19 @@ impl Template {
     /// Whether `serial` is written exactly as the template says.
     pub fn matches(&self, serial: &str) -> bool {
         let chars: Vec<char> = serial.chars().collect();
-        // The lengths of `serial` that the slots so far can account for.
+        self.walk(&chars).0
+    }
+
+    /// Whether some serial that is written as the template says begins with `chars`.
+    pub fn may_begin(&self, chars: &[char]) -> bool {
+        self.walk(chars).1
+    }
+
+    /// Whether `chars` are a serial, and whether they begin one.
+    fn walk(&self, chars: &[char]) -> (bool, bool) {
+        // The lengths of `chars` that the slots so far can account for.
         let mut reached: BTreeSet<usize> = BTreeSet::from([0]);
+        let mut is_beginning = chars.is_empty();
         for slot in &self.slots {
             let mut next = BTreeSet::new();
             for &start in &reached {
@@ -74,11 +85,13 @@ impl Template {
                     .take(slot.max)
                     .take_while(|c| slot.chars.contains(c))
                     .count();
+                // Whatever ends within a slot can be gone on with: no slot is without characters.
+                is_beginning |= start + fits == chars.len();
                 next.extend((slot.min..=fits).map(|n| start + n));
             }
             reached = next;
         }
-        reached.contains(&chars.len())
+        (reached.contains(&chars.len()), is_beginning)
     }
 
     /// The most characters a matching serial has.
@@ -353,6 +366,18 @@ mod tests {
             assert!(t.matches(good), "{good}");
         }
         assert!(!t.matches("AAAA12") && !t.matches("11"));
+    }
+
+    #[test]
+    fn every_beginning_of_a_serial_is_known_as_one() {
+        let t = template(r"\A9[XY]#{2,3}-9{2}");
+        let good: Vec<char> = "A5XQQ-17".chars().collect();
+        for length in 0..=good.len() {
+            assert!(t.may_begin(&good[..length]), "{length}");
+        }
+        for wrong in ["B", "AX", "A5Z", "A5XQQQQ", "A5XQ-", "A5XQQ-170"] {
+            assert!(!t.may_begin(&wrong.chars().collect::<Vec<_>>()), "{wrong}");
+        }
     }
 
     #[test]

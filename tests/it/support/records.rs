@@ -26,7 +26,7 @@ pub fn decided(job_id: u64) -> Stamp {
 pub fn inspection(station: &str, job_id: u64) -> Inspection {
     let serial = (!job_id.is_multiple_of(4)).then(|| format!("A7K2{job_id:04}"));
     let defect = job_id.is_multiple_of(3);
-    let mut findings = vec![finding(Seen::Serial { value: serial.clone() })];
+    let mut findings = vec![finding(Seen::Serial { value: serial.clone(), proposed: None })];
     let mut verdict = Verdict { outcome: Outcome::Pass, reasons: Vec::new() };
     if serial.is_none() {
         verdict = Verdict::review(Reason::new("serial_illegible", "The serial is illegible."));
@@ -72,6 +72,7 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
             error: Some("made up".into()),
         }],
         findings,
+        serial_facts: vec![],
         verdict,
         timings: Timings { latency_ms: 812.25, model_ms: 790.5, ..Timings::default() },
         digests: Digests {
