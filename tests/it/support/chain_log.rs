@@ -67,7 +67,7 @@ pub fn tool(dir: &Path) -> Connection {
         "PRAGMA foreign_keys = OFF;
          DROP TRIGGER chain_never_changes; DROP TRIGGER chain_never_goes;
          DROP TRIGGER inspections_never_change; DROP TRIGGER inspections_never_go;
-         DROP TRIGGER outbox_messages_never_change;",
+         DROP TRIGGER outbox_messages_never_change; DROP TRIGGER outbox_unsent_never_goes;",
     )
     .expect("nothing stops a person with the file");
     raw
