@@ -141,15 +141,8 @@ impl Line {
             pipeline_ns: None,
             picture: Rgb8::new(640, 480),
         };
-        let part = Part {
-            station: Arc::clone(&station),
-            job_id: self.next_job,
-            part_id: part_id.into(),
-            triggered: now,
-            frame: Some(Arc::new(frame)),
-            missed: None,
-            ticket: None,
-        };
+        let mut part = Part::new(&station, self.next_job, part_id.into(), now);
+        part.frame = Some(Arc::new(frame));
         self.next_job += 1;
         let clerk = Clerk::new(clock, "box", "model", "program");
         let mut inspector =
@@ -364,21 +357,14 @@ fn what_cannot_be_looked_up_is_review() {
     let station = Arc::new(line.station("demo"));
     let clock: Arc<dyn Clock> = line.clock.clone();
     let now = clock.now();
-    let part = Part {
-        station,
-        job_id: 1,
-        part_id: "1".into(),
-        triggered: now,
-        frame: Some(Arc::new(Frame {
-            sequence: 1,
-            camera: Arc::from("demo"),
-            captured: now,
-            pipeline_ns: None,
-            picture: Rgb8::new(640, 480),
-        })),
-        missed: None,
-        ticket: None,
-    };
+    let mut part = Part::new(&station, 1, "1".into(), now);
+    part.frame = Some(Arc::new(Frame {
+        sequence: 1,
+        camera: Arc::from("demo"),
+        captured: now,
+        pipeline_ns: None,
+        picture: Rgb8::new(640, 480),
+    }));
     // An inspector without a ledger.
     let mut inspector =
         Inspector::new(Reads("A7K2M9PX".into()), Clerk::new(clock, "box", "m", "p"));
