@@ -33,7 +33,11 @@ fn a_disposition_is_recorded_beside_a_writing_daemon_and_changes_nothing() {
         disposition::record(&database(dir.path()), &SystemClock, "1", Disposition::Scrap, by, note)
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| (2..=40).for_each(|job_id| drop(commit(&store, job_id))));
+        scope.spawn(|| {
+            for job_id in 2..=40 {
+                commit(&store, job_id);
+            }
+        });
         for _ in 0..20 {
             said("Ana", None).expect("recorded");
         }
@@ -85,7 +89,9 @@ fn a_clock_of_1970_works_and_its_step_is_an_event() {
     let store =
         Store::open(&StoreOptions::in_dir(dir.path()), Arc::clone(&manual) as Arc<dyn Clock>);
     let store = store.expect("opens");
-    let commit = |job_id| drop(store.commit(&inspection("left", job_id), &[]).expect("a commit"));
+    let commit = |job_id| {
+        store.commit(&inspection("left", job_id), &[]).expect("a commit");
+    };
     commit(1);
     manual.advance(Duration::from_secs(3600));
     commit(2);

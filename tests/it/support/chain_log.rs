@@ -40,7 +40,9 @@ pub fn commit(store: &Store, job_id: u64) -> i64 {
 pub fn write_log(dir: &Path) {
     let store = open(dir);
     store.record_start(&run()).expect("a start");
-    (1..=6).for_each(|job_id| drop(commit(&store, job_id)));
+    for job_id in 1..=6 {
+        commit(&store, job_id);
+    }
     let said = disposition::record(
         &database(dir),
         &SystemClock,
@@ -65,7 +67,7 @@ pub fn tool(dir: &Path) -> Connection {
         "PRAGMA foreign_keys = OFF;
          DROP TRIGGER chain_never_changes; DROP TRIGGER chain_never_goes;
          DROP TRIGGER inspections_never_change; DROP TRIGGER inspections_never_go;
-         DROP TRIGGER outbox_messages_never_change;",
+         DROP TRIGGER outbox_messages_never_change; DROP TRIGGER outbox_unsent_never_goes;",
     )
     .expect("nothing stops a person with the file");
     raw
