@@ -69,7 +69,7 @@ fn stored<'a, T>(numbers: &'a [T], layout: &Layout) -> Result<Stored<'a>> {
     let numbers = &numbers[layout.start_offset()..];
     // SAFETY: floating-point numbers and bytes alike are bytes without gaps.
     let bytes =
-        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), width * numbers.len()) };
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) };
     Ok(Stored { bytes, head_bytes: width * head, row_bytes: width * row })
 }
 
