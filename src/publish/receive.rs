@@ -84,8 +84,11 @@ impl<D: Dial> Session<D> {
         };
         if decline == Decline::TooLong {
             // Tried again, it goes without its thumbnail, or is put aside as too long.
-            tracing::error!(bytes, reason, "the broker did not take a message");
-            self.learn_limit(bytes.saturating_sub(1), link);
+            // If any under way is too long, the longest is: true whichever the broker meant.
+            let others = link.outstanding.values().map(|under_way| under_way.bytes);
+            let longest = others.fold(bytes, usize::max);
+            tracing::error!(bytes = longest, reason, "the broker did not take a message");
+            self.learn_limit(longest.saturating_sub(1), link);
             return Ok(());
         }
         match purpose {

@@ -76,8 +76,11 @@ async fn what_is_longer_than_the_broker_takes_is_put_aside() {
         let payload = format!("{{\"text\":\"{}\"}}", "x".repeat(5000)).into_bytes();
         let message = OutboxMessage { kind: TopicKind::Result, payload };
         line.store.commit(&long, &[message]).expect("a commit");
-        line.commit("left", 2);
-        let done = |state: &PublishState| state.sent == 1 && state.quarantined == 1;
+        // Those around it, under way with it, are not taken for it.
+        for job_id in 2..=9 {
+            line.commit("left", job_id);
+        }
+        let done = |state: &PublishState| state.sent == 8 && state.quarantined == 1;
         line.wait(setting, done).await;
         let told = line.store.reader().expect("reads").deliveries(&long.result_id.to_string());
         let told = told.expect("read")[0].quarantine_reason.clone().expect("put aside");

@@ -20,7 +20,7 @@ pub(super) fn open(options: &DialOptions, queue: usize) -> (V4Client, V4) {
     network.set_tcp_nodelay(true);
     event_loop.set_network_options(network);
     let failures = Failures::new(options);
-    (V4Client(client.clone()), V4 { client, event_loop, failures })
+    (V4Client(client.clone()), V4 { client, event_loop, failures, ended: None })
 }
 
 fn library_options(options: &DialOptions) -> MqttOptions {
@@ -74,37 +74,25 @@ pub(super) struct V4 {
     client: AsyncClient,
     event_loop: EventLoop,
     failures: Failures,
+    /// How it ended, to be told after what was read before.
+    ended: Option<Step>,
 }
 
 impl Library for V4 {
     async fn step(&mut self) -> Step {
-        match self.event_loop.poll().await {
-            Ok(Event::Incoming(Wire::ConnAck(_))) => {
-                self.failures.greeted = true;
-                Step::Connected(Limits::default())
+        if self.ended.is_none() {
+            match self.event_loop.poll().await {
+                Ok(event) => return self.taken(event),
+                Err(why) => self.ended = Some(self.end(&why)),
             }
-            Ok(Event::Incoming(Wire::SubAck(answer))) => {
-                let why = |code: &SubscribeReasonCode| match code {
-                    SubscribeReasonCode::Success(_) => None,
-                    SubscribeReasonCode::Failure => {
-                        Some("it does not say why (MQTT 3.1.1)".to_owned())
-                    }
-                };
-                Step::Subscribed(answer.return_codes.iter().map(why).collect())
-            }
-            Ok(Event::Incoming(Wire::Publish(message))) => Step::Message(Incoming {
-                topic: message.topic,
-                payload: message.payload.to_vec(),
-                retain: message.retain,
-                duplicate: message.dup,
-                response_topic: None,
-                correlation: None,
-            }),
-            Ok(Event::Incoming(Wire::PubAck(ack))) => Step::Acknowledged(ack.pkid),
-            Ok(Event::Outgoing(Outgoing::Publish(number))) => Step::Left(number),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Step::Disconnected,
-            Ok(_) => Step::Nothing,
-            Err(why) => Step::Failed(self.told(&why)),
+        }
+        // The library reads several packets at once. Those before the one that it failed at are
+        // noted, and forgotten on the next poll: acknowledgements among them.
+        match self.event_loop.state.events.pop_front() {
+            // Noted before it is written, and perhaps it was not.
+            Some(Event::Outgoing(_)) => Step::Nothing,
+            Some(event) => self.taken(event),
+            None => self.ended.take().expect("noted above, or told already and not polled again"),
         }
     }
 
@@ -116,6 +104,40 @@ impl Library for V4 {
 }
 
 impl V4 {
+    fn taken(&mut self, event: Event) -> Step {
+        match event {
+            Event::Incoming(Wire::ConnAck(_)) => {
+                self.failures.greeted = true;
+                Step::Connected(Limits::default())
+            }
+            Event::Incoming(Wire::SubAck(answer)) => {
+                let why = |code: &SubscribeReasonCode| match code {
+                    SubscribeReasonCode::Success(_) => None,
+                    SubscribeReasonCode::Failure => {
+                        Some("it does not say why (MQTT 3.1.1)".to_owned())
+                    }
+                };
+                Step::Subscribed(answer.return_codes.iter().map(why).collect())
+            }
+            Event::Incoming(Wire::Publish(message)) => Step::Message(Incoming {
+                topic: message.topic,
+                payload: message.payload.to_vec(),
+                retain: message.retain,
+                duplicate: message.dup,
+                response_topic: None,
+                correlation: None,
+            }),
+            Event::Incoming(Wire::PubAck(ack)) => Step::Acknowledged(ack.pkid),
+            Event::Outgoing(Outgoing::Publish(number)) => Step::Left(number),
+            Event::Outgoing(Outgoing::Disconnect) => Step::Disconnected,
+            _ => Step::Nothing,
+        }
+    }
+
+    fn end(&self, error: &ConnectionError) -> Step {
+        Step::Failed(self.told(error))
+    }
+
     fn told(&self, error: &ConnectionError) -> String {
         match error {
             ConnectionError::Io(why)

@@ -24,7 +24,7 @@ const RECEIVE_MAX: u16 = 16;
 pub(super) fn open(options: &DialOptions, queue: usize) -> (V5Client, V5) {
     let (client, event_loop) = AsyncClient::new(library_options(options), queue);
     let failures = Failures::new(options);
-    (V5Client(client.clone()), V5 { client, event_loop, failures })
+    (V5Client(client.clone()), V5 { client, event_loop, failures, ended: None })
 }
 
 fn library_options(options: &DialOptions) -> MqttOptions {
@@ -112,40 +112,25 @@ pub(super) struct V5 {
     client: AsyncClient,
     event_loop: EventLoop,
     failures: Failures,
+    /// How it ended, to be told after what was read before.
+    ended: Option<Step>,
 }
 
 impl Library for V5 {
     async fn step(&mut self) -> Step {
-        match self.event_loop.poll().await {
-            // The library answers an error for any code but success.
-            Ok(Event::Incoming(Wire::ConnAck(greeting))) => {
-                self.failures.greeted = true;
-                let said = greeting.properties.as_ref();
-                let most = said.and_then(|said| said.max_packet_size);
-                Step::Connected(Limits {
-                    max_packet_bytes: most
-                        .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
-                    inflight: said.and_then(|said| said.receive_max),
-                })
+        if self.ended.is_none() {
+            match self.event_loop.poll().await {
+                Ok(event) => return self.taken(event),
+                Err(why) => self.ended = Some(self.end(&why)),
             }
-            Ok(Event::Incoming(Wire::SubAck(answer))) => {
-                let why = |code: &SubscribeReasonCode| match code {
-                    SubscribeReasonCode::Success(_) => None,
-                    refused => Some(format!("{refused:?}")),
-                };
-                Step::Subscribed(answer.return_codes.iter().map(why).collect())
-            }
-            Ok(Event::Incoming(Wire::Publish(message))) => incoming(message),
-            Ok(Event::Incoming(Wire::PubAck(ack))) => acknowledged(ack),
-            Ok(Event::Outgoing(Outgoing::Publish(number))) => Step::Left(number),
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => Step::Disconnected,
-            Ok(_) => Step::Nothing,
-            // mosquitto answers 0x95 (packet too large), which a PUBACK cannot say by the standard
-            // and the library cannot read.
-            Err(ConnectionError::MqttState(StateError::Deserialization(
-                mqttbytes::Error::InvalidConnectReturnCode(code),
-            ))) if self.failures.greeted => Step::BadAcknowledgement(code),
-            Err(why) => Step::Failed(self.told(&why)),
+        }
+        // The library reads several packets at once. Those before the one that it failed at are
+        // noted, and forgotten on the next poll: acknowledgements among them.
+        match self.event_loop.state.events.pop_front() {
+            // Noted before it is written, and perhaps it was not.
+            Some(Event::Outgoing(_)) => Step::Nothing,
+            Some(event) => self.taken(event),
+            None => self.ended.take().expect("noted above, or told already and not polled again"),
         }
     }
 
@@ -203,6 +188,45 @@ fn acknowledged(ack: PubAck) -> Step {
 }
 
 impl V5 {
+    fn taken(&mut self, event: Event) -> Step {
+        match event {
+            // The library answers an error for any code but success.
+            Event::Incoming(Wire::ConnAck(greeting)) => {
+                self.failures.greeted = true;
+                let said = greeting.properties.as_ref();
+                let most = said.and_then(|said| said.max_packet_size);
+                Step::Connected(Limits {
+                    max_packet_bytes: most
+                        .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+                    inflight: said.and_then(|said| said.receive_max),
+                })
+            }
+            Event::Incoming(Wire::SubAck(answer)) => {
+                let why = |code: &SubscribeReasonCode| match code {
+                    SubscribeReasonCode::Success(_) => None,
+                    refused => Some(format!("{refused:?}")),
+                };
+                Step::Subscribed(answer.return_codes.iter().map(why).collect())
+            }
+            Event::Incoming(Wire::Publish(message)) => incoming(message),
+            Event::Incoming(Wire::PubAck(ack)) => acknowledged(ack),
+            Event::Outgoing(Outgoing::Publish(number)) => Step::Left(number),
+            Event::Outgoing(Outgoing::Disconnect) => Step::Disconnected,
+            _ => Step::Nothing,
+        }
+    }
+
+    fn end(&self, error: &ConnectionError) -> Step {
+        match error {
+            // mosquitto answers 0x95 (packet too large), which a PUBACK cannot say by the standard
+            // and the library cannot read.
+            ConnectionError::MqttState(StateError::Deserialization(
+                mqttbytes::Error::InvalidConnectReturnCode(code),
+            )) if self.failures.greeted => Step::BadAcknowledgement(*code),
+            other => Step::Failed(self.told(other)),
+        }
+    }
+
     fn told(&self, error: &ConnectionError) -> String {
         match error {
             ConnectionError::Io(why)
