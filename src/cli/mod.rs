@@ -11,6 +11,7 @@ mod inspect;
 mod model;
 mod run;
 mod serial;
+mod schema;
 mod simulate;
 
 use std::io;
@@ -63,6 +64,9 @@ enum Command {
     /// Try serial numbers against a station's rules.
     #[command(after_help = serial::EXAMPLES)]
     Serial(serial::Arguments),
+    /// Print the JSON Schemas of messages, and the AsyncAPI document of their topics.
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::Arguments),
     /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

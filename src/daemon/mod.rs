@@ -17,6 +17,7 @@ pub mod plan;
 mod recorder;
 mod stop;
 mod watcher;
+mod thumbnail;
 
 use std::sync::Arc;
 use std::thread;

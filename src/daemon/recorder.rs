@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::desk::Desk;
-use super::{DaemonError, Stop};
+use super::{DaemonError, Stop, thumbnail};
 use crate::fault;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EvidenceKeeper};
-use crate::publish::{PublisherHandle, message};
+use crate::publish::PublisherHandle;
 use crate::store::{Store, events};
 use crate::telemetry;
 
@@ -99,7 +99,13 @@ impl Recorder {
     /// cannot say any more what decides, ends the run.
     pub fn record(&self, inspection: &Inspection) -> bool {
         self.begin();
-        let messages: Vec<_> = self.publisher.iter().map(|_| message::result(inspection)).collect();
+        let messages: Vec<_> = self
+            .publisher
+            .iter()
+            .map(|publisher| {
+                publisher.result(inspection, self.thumbnail(publisher, inspection).as_deref())
+            })
+            .collect();
         let desk = self.desks.get(&inspection.station);
         let _in_order = desk.map(|desk| desk.commits());
         let committed = self.store.commit(inspection, &messages);
@@ -133,6 +139,17 @@ impl Recorder {
     fn fail(&self, error: DaemonError, why: &'static str) {
         self.failure.lock().unwrap_or_else(|lock| lock.into_inner()).get_or_insert(error);
         self.stop.set(why);
+    }
+
+    /// A small picture of the first evidence, if results carry one. Without it the result goes.
+    fn thumbnail(&self, publisher: &PublisherHandle, inspection: &Inspection) -> Option<Vec<u8>> {
+        let px = publisher.thumbnail_px();
+        let first = inspection.evidence.first().filter(|_| px > 0)?;
+        let made = thumbnail::make(&self.store.evidence_path(&first.sha256), px);
+        if let Err(error) = &made {
+            tracing::warn!(%error, sha256 = first.sha256, "no thumbnail could be made");
+        }
+        made.ok()
     }
 
     /// Records committed by this run.

@@ -7,6 +7,10 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::access::Access;
+use super::options::{Protocol, PublishError, PublishOptions};
+use super::tls::Tls;
+
 /// Tells the broker's acknowledgements apart: counts up for each accepted message of a connection.
 pub type Token = u64;
 
@@ -85,6 +89,8 @@ pub struct Incoming {
 pub struct Limits {
     /// Longest packet that it takes, in bytes; `None`: it did not say.
     pub max_packet_bytes: Option<usize>,
+    /// Most messages at QoS 1 that it takes before it acknowledges one; `None`: it did not say.
+    pub inflight: Option<u16>,
 }
 
 /// A subscription that the broker did not grant.
@@ -94,6 +100,17 @@ pub struct NotSubscribed {
     pub filter: String,
     /// The broker's reason.
     pub reason: String,
+}
+
+/// How a message was declined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decline {
+    /// Access or a quota: it may be taken later.
+    ForNow,
+    /// It would be declined again.
+    ForGood,
+    /// It is longer than the broker takes, and so is every message of its length.
+    TooLong,
 }
 
 /// What happened on a connection.
@@ -112,8 +129,8 @@ pub enum Event {
         token: Token,
         /// The broker's reason.
         reason: String,
-        /// Sent again, it would be declined again.
-        lasting: bool,
+        /// Whether it is to be sent again.
+        decline: Decline,
     },
     /// A message at [`Qos::AtMostOnce`] was written to the network.
     Written(Token),
@@ -137,8 +154,12 @@ pub struct DialOptions {
     pub port: u16,
     /// Our name at the broker.
     pub client_id: String,
+    /// The protocol spoken.
+    pub protocol: Protocol,
     /// User name and password.
-    pub credentials: Option<(String, String)>,
+    pub login: Option<(String, String)>,
+    /// Encryption; `None`: none.
+    pub tls: Option<Tls>,
     /// How often a silent connection is tried.
     pub keep_alive: Duration,
     /// Time for TCP and the MQTT greeting together.
@@ -151,6 +172,33 @@ pub struct DialOptions {
     pub last_will: Packet,
     /// Topic filters that are subscribed to at QoS 1 as soon as the broker has accepted us.
     pub subscriptions: Vec<String>,
+}
+
+impl DialOptions {
+    /// Those of a dial to the broker of `options`, with its files as they are now. Blocks on the
+    /// disk.
+    pub fn read(
+        options: &PublishOptions,
+        client_id: &str,
+        last_will: Packet,
+        subscriptions: Vec<String>,
+    ) -> Result<DialOptions, PublishError> {
+        let Access { login, tls } = Access::read(options)?;
+        Ok(DialOptions {
+            host: options.host.clone(),
+            port: options.port,
+            client_id: client_id.to_owned(),
+            protocol: options.protocol,
+            login,
+            tls,
+            keep_alive: options.keep_alive,
+            connect_timeout: options.connect_timeout,
+            inflight: options.inflight,
+            max_packet_bytes: options.max_packet_bytes,
+            last_will,
+            subscriptions,
+        })
+    }
 }
 
 /// Makes connections.

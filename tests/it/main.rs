@@ -27,7 +27,10 @@ mod grammar;
 #[cfg(feature = "gst")]
 mod line;
 mod mqtt;
+mod mqtt_5;
 mod mqtt_inbox;
+mod mqtt_late;
+mod mqtt_tls;
 mod outbox_model;
 mod overload;
 mod pipeline;
@@ -39,6 +42,7 @@ mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
 mod serial;
+mod schemas;
 mod store;
 mod support;
 mod trigger;

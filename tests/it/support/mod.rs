@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod chain_log;
+pub mod certificates;
 pub mod delivery;
 #[cfg(feature = "fault-points")]
 pub mod faulty_link;
