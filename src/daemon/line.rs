@@ -87,12 +87,14 @@ impl Line {
                 Delivery::NoFrame => continue,
                 Delivery::Back => {
                     telemetry::camera_back(&self.station.name);
+                    recorder.camera_delivers(&self.station.name, true);
                     continue;
                 }
                 Delivery::Lost { reason } => {
                     telemetry::camera_lost(&self.station.name, &reason);
                     let events = self.trigger.interrupt(&reason);
                     self.record_loss(&reason, recorder);
+                    recorder.camera_delivers(&self.station.name, false);
                     events
                 }
                 Delivery::Ended => {
@@ -102,6 +104,7 @@ impl Line {
                     if self.station.camera.repeat && self.play_again() {
                         continue;
                     }
+                    recorder.camera_delivers(&self.station.name, false);
                     break;
                 }
             };

@@ -20,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::inspector::{Clerk, EngineModel, Inspector, Model, Part};
 use crate::publish::{Publisher, PublisherHandle};
+use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::station::Station;
 use crate::store::Store;
 use crate::telemetry;
@@ -95,20 +96,15 @@ pub fn serve<M: Model + Send>(
     let lines = open_lines(stations, &clock, &store, &clerk, &stop)?;
     let runtime = runtime()?;
     let publisher = start_publisher(&runtime, settings, &store, &clock)?;
-    let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
+    let edge = start_edge_node(&runtime, settings, &store, &clock)?;
+    let recorder = Recorder::new(store.clone(), publisher.clone(), edge.clone(), options.lines);
     let database = settings.store.path.display().to_string();
     let path = settings.model.path.display().to_string();
     telemetry::ready(stations.len(), &path, device, &database);
 
     let inspector = Inspector::new(model, clerk);
     let seen = work(lines, inspector, &recorder, &stop, &runtime);
-    let drained = publisher.map(|publisher| {
-        let acknowledged = publisher.state().borrow().sent;
-        let drained = runtime.block_on(publisher.drain_and_stop(DRAIN_TIMEOUT));
-        let sent = publisher.state().borrow().sent.max(acknowledged);
-        (drained.unsent, sent)
-    });
-    let (unsent, acknowledged) = drained.unwrap_or_default();
+    let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     let records = recorder.records();
     telemetry::stopped(records, unsent);
     let (frames_delivered, frames_dropped) = seen?;
@@ -174,6 +170,39 @@ fn start_publisher(
     Publisher::spawn(options, store.clone(), Arc::clone(clock))
         .map(Some)
         .map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+fn start_edge_node(
+    runtime: &tokio::runtime::Runtime,
+    settings: &Settings,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<EdgeHandle>, DaemonError> {
+    let (Some(options), Some(broker)) = (settings.sparkplug.clone(), settings.broker.clone())
+    else {
+        return Ok(None);
+    };
+    let _inside = runtime.enter();
+    // Commands from hosts are refused until stations take any.
+    EdgeNode::spawn(options, broker, store, Arc::clone(clock), None)
+        .map(Some)
+        .map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// Sends what waits and ends both connections; answers the results unsent, and those acknowledged.
+async fn say_goodbye(publisher: Option<PublisherHandle>, edge: Option<EdgeHandle>) -> (u64, u64) {
+    let edge = async {
+        if let Some(edge) = edge {
+            edge.stop(DRAIN_TIMEOUT).await;
+        }
+    };
+    let publisher = async {
+        let Some(publisher) = publisher else { return (0, 0) };
+        let acknowledged = publisher.state().borrow().sent;
+        let drained = publisher.drain_and_stop(DRAIN_TIMEOUT).await;
+        (drained.unsent, publisher.state().borrow().sent.max(acknowledged))
+    };
+    tokio::join!(publisher, edge).0
 }
 
 /// Runs the threads to their end and answers the frames delivered and dropped.

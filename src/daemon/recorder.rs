@@ -9,6 +9,7 @@ use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::EvidenceKeeper;
 use crate::publish::{PublisherHandle, message};
+use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::Store;
 use crate::telemetry;
 
@@ -16,6 +17,7 @@ use crate::telemetry;
 pub struct Recorder {
     store: Store,
     publisher: Option<PublisherHandle>,
+    edge: Option<EdgeHandle>,
     lines: bool,
     colour: bool,
     records: AtomicU64,
@@ -23,8 +25,13 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records into `store`, wakes `publisher`, and prints part lines if `lines`.
-    pub fn new(store: Store, publisher: Option<PublisherHandle>, lines: bool) -> Recorder {
+    /// Records into `store`, wakes `publisher` and `edge`, and prints part lines if `lines`.
+    pub fn new(
+        store: Store,
+        publisher: Option<PublisherHandle>,
+        edge: Option<EdgeHandle>,
+        lines: bool,
+    ) -> Recorder {
         let colour = io::stdout().is_terminal();
         if lines {
             // A closed standard output must not stop a line: the record is what counts.
@@ -33,6 +40,7 @@ impl Recorder {
         Recorder {
             store,
             publisher,
+            edge,
             lines,
             colour,
             records: AtomicU64::new(0),
@@ -49,6 +57,9 @@ impl Recorder {
                 if let Some(publisher) = &self.publisher {
                     publisher.wake();
                 }
+                if let Some(edge) = &self.edge {
+                    edge.wake();
+                }
                 self.tell(inspection, sequence);
                 true
             }
@@ -58,6 +69,13 @@ impl Recorder {
                 failure.get_or_insert(error.into());
                 false
             }
+        }
+    }
+
+    /// Tells whether the camera of `station` delivers.
+    pub fn camera_delivers(&self, station: &str, delivers: bool) {
+        if let Some(edge) = &self.edge {
+            edge.set_state(station, StationState::of_camera(delivers));
         }
     }
 

@@ -7,6 +7,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use super::{PublishError, PublishOptions};
+
 /// Tells the broker's acknowledgements apart: counts up for each accepted message of a connection.
 pub type Token = u64;
 
@@ -151,6 +153,30 @@ pub struct DialOptions {
     pub last_will: Packet,
     /// Topic filters that are subscribed to at QoS 1 as soon as the broker has accepted us.
     pub subscriptions: Vec<String>,
+}
+
+impl DialOptions {
+    /// Those of a dial to the broker of `options`, with its files as they are now. Blocks on the
+    /// disk.
+    pub fn read(
+        options: &PublishOptions,
+        client_id: &str,
+        last_will: Packet,
+        subscriptions: Vec<String>,
+    ) -> Result<DialOptions, PublishError> {
+        Ok(DialOptions {
+            host: options.host.clone(),
+            port: options.port,
+            client_id: client_id.to_owned(),
+            credentials: super::read_credentials(options)?,
+            keep_alive: options.keep_alive,
+            connect_timeout: options.connect_timeout,
+            inflight: options.inflight,
+            max_packet_bytes: options.max_packet_bytes,
+            last_will,
+            subscriptions,
+        })
+    }
 }
 
 /// Makes connections.

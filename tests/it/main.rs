@@ -32,6 +32,7 @@ mod quantize;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
+mod sparkplug;
 mod store;
 mod support;
 mod trigger;
