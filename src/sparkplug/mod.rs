@@ -15,13 +15,17 @@
 //! Sparkplug test kit with the tests that hold them.
 
 pub mod command;
+mod draft;
 mod history;
 pub mod host;
 pub mod kept;
+mod listen;
 pub mod metrics;
 mod node;
 mod payload;
+mod pump;
 mod session;
+mod station;
 pub mod topics;
 
 use std::collections::HashSet;
@@ -41,8 +45,8 @@ use command::{Commands, NoCommands};
 use history::{Rows, Told};
 use kept::Kept;
 use node::Node;
-pub use node::StationState;
 use session::{Parts, Session, States, Steering};
+pub use station::StationState;
 use topics::{IdError, Topics};
 
 /// How this device shows itself by Sparkplug.

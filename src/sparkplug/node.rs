@@ -14,54 +14,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use srad_types::payload::DataType;
 use srad_types::payload::metric::Value;
 
-use super::metrics::{self, Counts, Tag};
-use super::payload::{self, Draft, Reading};
+use super::draft::NodeTag;
+use super::metrics::Tag;
+use super::payload::{self, Reading};
+use super::station::{Station, StationState};
 use super::topics::{Topics, Verb};
 use crate::clock::Stamp;
 use crate::inspection::Inspection;
 use crate::publish::transport::Packet;
-
-/// What a station is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StationState {
-    /// Its camera delivers. Without it the station is dead to hosts.
-    pub alive: bool,
-    /// A trigger is awaited, or parts are looked for.
-    pub ready: bool,
-    /// A part is being looked at.
-    pub busy: bool,
-    /// Something is broken.
-    pub fault: bool,
-}
-
-impl StationState {
-    /// A station of which only the camera is known.
-    pub fn of_camera(delivers: bool) -> StationState {
-        StationState { alive: delivers, ready: delivers, busy: false, fault: !delivers }
-    }
-}
-
-/// A metric of the edge node itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum NodeTag {
-    /// Counts up while the program runs.
-    Heartbeat = 1,
-    /// Results that were too many to be told late; they stand in the record.
-    HistorySkipped,
-    /// The program's version.
-    ProgramVersion,
-}
-
-impl NodeTag {
-    const ALL: [(NodeTag, &str, DataType); 3] = [
-        (NodeTag::Heartbeat, "Heartbeat", DataType::UInt32),
-        (NodeTag::HistorySkipped, "History/Skipped", DataType::UInt64),
-        (NodeTag::ProgramVersion, "Properties/Program Version", DataType::String),
-    ];
-}
 
 /// What is to be sent next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,25 +40,14 @@ pub enum Step {
     NodeData,
 }
 
-#[derive(Debug)]
-struct Station {
-    name: String,
-    readings: BTreeMap<Tag, Reading>,
-    counts: Counts,
-    alive: bool,
-    born: bool,
-    birth_due: bool,
-    changed: BTreeSet<Tag>,
-}
-
 /// The edge node.
 #[derive(Debug)]
 pub struct Node {
-    topics: Topics,
-    stations: Vec<Station>,
-    own: BTreeMap<NodeTag, Reading>,
-    own_changed: BTreeSet<NodeTag>,
-    bd_seq: u8,
+    pub(super) topics: Topics,
+    pub(super) stations: Vec<Station>,
+    pub(super) own: BTreeMap<NodeTag, Reading>,
+    pub(super) own_changed: BTreeSet<NodeTag>,
+    pub(super) bd_seq: u8,
     /// The number of the next message.
     seq: u8,
     birth_due: bool,
@@ -108,7 +59,7 @@ pub struct Node {
     /// Results up to this sequence number are counted in `readings` and `counts`.
     noted: i64,
     /// Results up to this sequence number are told as history.
-    history: i64,
+    pub(super) history: i64,
 }
 
 impl Node {
@@ -121,26 +72,11 @@ impl Node {
         now: &Stamp,
     ) -> Node {
         let at_ms = millis(now);
-        let station = |name: &String| {
-            let mut station = Station {
-                name: name.clone(),
-                readings: Tag::all().map(|tag| (tag, Reading { value: None, at_ms })).collect(),
-                counts: Counts::default(),
-                alive: true,
-                born: false,
-                birth_due: false,
-                changed: BTreeSet::new(),
-            };
-            station.set_state(StationState::of_camera(true), at_ms);
-            station.set(station.counts.values(), at_ms);
-            station.set([(Tag::Reset, Some(Value::BooleanValue(false)))], at_ms);
-            station
-        };
         let reading = |value| Reading { value: Some(value), at_ms };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Node {
             topics,
-            stations: stations.iter().map(station).collect(),
+            stations: stations.iter().map(|name| Station::new(name, at_ms)).collect(),
             own: BTreeMap::from([
                 (NodeTag::Heartbeat, reading(Value::IntValue(0))),
                 (NodeTag::HistorySkipped, reading(Value::LongValue(0))),
@@ -327,73 +263,6 @@ impl Node {
         station.born
     }
 
-    /// The message of `step`.
-    pub fn draft(&self, step: &Step, now: &Stamp) -> Draft {
-        let now_ms = millis(now);
-        match step {
-            Step::NodeBirth => Draft {
-                topic: self.topics.node(Verb::Birth),
-                metrics: [
-                    payload::bd_seq_metric(self.bd_seq, now_ms),
-                    payload::rebirth_metric(now_ms),
-                ]
-                .into_iter()
-                .chain(NodeTag::ALL.iter().map(|(tag, name, datatype)| {
-                    payload::declared(name, Some(*tag as u64), *datatype, &self.own[tag])
-                }))
-                .collect(),
-            },
-            Step::NodeData => Draft {
-                topic: self.topics.node(Verb::Data),
-                metrics: self
-                    .own_changed
-                    .iter()
-                    .map(|tag| payload::aliased(*tag as u64, &self.own[tag], false))
-                    .collect(),
-            },
-            Step::StationBirth(at) => {
-                let metric = |tag: Tag| {
-                    let reading = &self.stations[*at].readings[&tag];
-                    payload::declared(tag.name(), Some(tag.alias(*at)), tag.datatype(), reading)
-                };
-                let metrics = Tag::all().map(metric).collect();
-                Draft { topic: self.station_topic(Verb::Birth, *at), metrics }
-            }
-            Step::StationData(at) => {
-                let station = &self.stations[*at];
-                let metric =
-                    |tag: &Tag| payload::aliased(tag.alias(*at), &station.readings[tag], false);
-                let metrics = station.changed.iter().map(metric).collect();
-                Draft { topic: self.station_topic(Verb::Data, *at), metrics }
-            }
-            Step::StationDeath(at) => {
-                Draft { topic: self.station_topic(Verb::Death, *at), metrics: Vec::new() }
-            }
-        }
-    }
-
-    /// The message of a result of `station`: all its values in one. Live, the station's counters go
-    /// with it.
-    pub fn result(&self, station: usize, sequence: i64, look: &Inspection) -> Draft {
-        let historical = sequence <= self.history;
-        let at_ms = stamp_millis(look);
-        let of_result = metrics::of_result(look).into_iter();
-        let mut metrics: Vec<_> = of_result
-            .map(|(tag, value)| {
-                payload::aliased(tag.alias(station), &Reading { value, at_ms }, historical)
-            })
-            .collect();
-        if !historical {
-            let one = &self.stations[station];
-            metrics.extend(
-                one.counts.values().iter().map(|(tag, _)| {
-                    payload::aliased(tag.alias(station), &one.readings[tag], false)
-                }),
-            );
-        }
-        Draft { topic: self.station_topic(Verb::Data, station), metrics }
-    }
-
     /// Whether the result of this sequence number is told as history.
     pub fn is_history(&self, sequence: i64) -> bool {
         sequence <= self.history
@@ -430,34 +299,6 @@ impl Node {
             (station.born, station.birth_due) = (false, true);
         }
     }
-
-    fn station_topic(&self, verb: Verb, station: usize) -> String {
-        self.topics.station(verb, &self.stations[station].name)
-    }
-}
-
-impl Station {
-    fn set(&mut self, values: impl IntoIterator<Item = (Tag, Option<Value>)>, at_ms: u64) {
-        let readings = values.into_iter().map(|(tag, value)| (tag, Reading { value, at_ms }));
-        self.readings.extend(readings);
-    }
-
-    fn set_state(&mut self, state: StationState, at_ms: u64) {
-        self.alive = state.alive;
-        for (tag, flag) in
-            [(Tag::Ready, state.ready), (Tag::Busy, state.busy), (Tag::Fault, state.fault)]
-        {
-            let value = Some(Value::BooleanValue(flag));
-            if self.readings[&tag].value != value {
-                self.set([(tag, value)], at_ms);
-                self.changed.insert(tag);
-            }
-        }
-    }
-
-    fn take(&mut self, look: &Inspection) {
-        self.set(metrics::of_result(look), stamp_millis(look));
-    }
 }
 
 /// Milliseconds since 1970; a clock before that is at 0.
@@ -465,7 +306,8 @@ pub fn millis(moment: &Stamp) -> u64 {
     u64::try_from(moment.wall.as_millisecond()).unwrap_or(0)
 }
 
-fn stamp_millis(look: &Inspection) -> u64 {
+/// When the result's verdict stood, in milliseconds since 1970.
+pub(super) fn stamp_millis(look: &Inspection) -> u64 {
     millis(&look.times.decided)
 }
 

@@ -5,26 +5,24 @@
 //! dropped whole, and the next one begins with births.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
 
-use super::command::{self, Command, Commands};
-use super::history::{PAGE_ROWS, Rows, Told};
-use super::host::{Heard, PrimaryHost};
-use super::metrics::{Tag, cut};
-use super::node::{Node, StationState, Step, millis};
-use super::payload;
+use super::command::Commands;
+use super::history::{Rows, Told};
+use super::host::PrimaryHost;
+use super::node::Node;
+use super::station::StationState;
 use super::{EdgeState, SparkplugOptions};
 use crate::clock::Clock;
 use crate::publish::PublishOptions;
 use crate::publish::backoff::Backoff;
-use crate::publish::transport::{Connection, Dial, DialOptions, Event, Incoming, Packet, Token};
+use crate::publish::transport::{Connection, Dial, DialOptions, Event, Token};
 use crate::store::Record;
-use srad_types::payload::metric::Value;
 
 /// How often time is looked at, at the least.
 const TICK: Duration = Duration::from_millis(500);
@@ -78,32 +76,32 @@ pub(super) struct Parts<D: Dial> {
 }
 
 /// One connection and what is under way on it.
-struct Link<C> {
-    connection: C,
-    bd_seq: u8,
+pub(super) struct Link<C> {
+    pub(super) connection: C,
+    pub(super) bd_seq: u8,
     /// The broker has answered the subscriptions.
-    open: bool,
+    pub(super) open: bool,
     /// The births were begun.
-    begun: bool,
-    under_way: HashSet<Token>,
+    pub(super) begun: bool,
+    pub(super) under_way: HashSet<Token>,
     /// The dial, or the last sign that messages leave.
-    progress: Instant,
+    pub(super) progress: Instant,
     /// Results that were read and not sent.
-    waiting: VecDeque<Record>,
+    pub(super) waiting: VecDeque<Record>,
     /// There may be more of them in the record.
-    look: bool,
+    pub(super) look: bool,
     /// The primary host went offline.
-    host_left: bool,
+    pub(super) host_left: bool,
 }
 
 /// The edge node's task.
 pub(super) struct Session<D: Dial> {
-    parts: Parts<D>,
-    host: Option<PrimaryHost>,
+    pub(super) parts: Parts<D>,
+    pub(super) host: Option<PrimaryHost>,
     tick: Interval,
-    backoff: Backoff,
-    beat_at: Option<Instant>,
-    skipped: u64,
+    pub(super) backoff: Backoff,
+    pub(super) beat_at: Option<Instant>,
+    pub(super) skipped: u64,
 }
 
 impl<D: Dial> Session<D> {
@@ -291,145 +289,8 @@ impl<D: Dial> Session<D> {
     }
 
     /// Most messages that are handed over and have not left.
-    fn window(&self) -> usize {
+    pub(super) fn window(&self) -> usize {
         usize::from(self.parts.broker.inflight)
-    }
-
-    /// Sends what the window has room for.
-    async fn pump(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
-        self.take_states();
-        if !link.open || !self.host.as_ref().is_none_or(PrimaryHost::is_online) {
-            return Ok(());
-        }
-        if !link.begun {
-            self.begin(link).await?;
-        }
-        self.beat();
-        while link.under_way.len() < self.window() {
-            let told = link.waiting.is_empty() && !link.look;
-            let now = self.parts.clock.now();
-            if let Some(step) = self.parts.node.next(told, &now) {
-                self.send_step(&step, link)?;
-                continue;
-            }
-            if !self.parts.node.may_send_data() || !self.send_result(link).await? {
-                break;
-            }
-        }
-        let born = self.parts.node.is_born();
-        if born != self.parts.steering.state.borrow().born {
-            self.tell(|state| state.born = born);
-        }
-        Ok(())
-    }
-
-    /// The births are due. What was recorded meanwhile is history, and of too much only the newest.
-    async fn begin(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
-        self.catch_up().await?;
-        let (newest, most) = (self.parts.node.noted(), self.parts.options.history_max);
-        let results = self.parts.told.pass_over(newest, most);
-        if results > 0 {
-            self.skipped += results;
-            let (skipped, now) = (self.skipped, self.parts.clock.now());
-            self.parts.node.set_skipped(skipped, &now);
-            self.tell(|state| state.skipped = skipped);
-            tracing::warn!(
-                results,
-                most,
-                "too many results to tell late by Sparkplug; the oldest \
-                                           stand in the record alone"
-            );
-        }
-        self.parts.node.begin(link.bd_seq);
-        link.begun = true;
-        self.backoff.reset();
-        Ok(())
-    }
-
-    /// Notes every result that is in the record.
-    async fn catch_up(&mut self) -> Result<(), String> {
-        loop {
-            let page = self.parts.rows.after(self.parts.node.noted()).await?;
-            for record in &page {
-                self.note(record);
-            }
-            if page.len() < PAGE_ROWS {
-                return Ok(());
-            }
-        }
-    }
-
-    fn note(&mut self, record: &Record) {
-        match record.inspection() {
-            Ok(look) => self.parts.node.note(record.sequence, &look),
-            Err(why) => tracing::error!(%why, "a record cannot be told by Sparkplug"),
-        }
-    }
-
-    fn send_step(&mut self, step: &Step, link: &mut Link<D::Connection>) -> Result<(), String> {
-        let now = self.parts.clock.now();
-        let draft = self.parts.node.draft(step, &now);
-        let packet = draft.packet(self.parts.node.seq(Some(step)), millis(&now));
-        self.submit(packet, link)?;
-        self.parts.node.accepted(Some(step));
-        if *step == Step::NodeBirth {
-            tracing::info!(bd_seq = link.bd_seq, "Sparkplug births");
-            self.tell(|state| {
-                state.births += 1;
-                state.last_error = None;
-            });
-        }
-        Ok(())
-    }
-
-    /// Sends the next result; `false`: there is none. A birth that has to come first is made due.
-    async fn send_result(&mut self, link: &mut Link<D::Connection>) -> Result<bool, String> {
-        if link.waiting.is_empty() {
-            if !link.look {
-                return Ok(false);
-            }
-            let page = self.parts.rows.after(self.parts.told.cursor()).await?;
-            link.look = page.len() == PAGE_ROWS;
-            link.waiting = page.into();
-        }
-        // A station dies when all is told: looking whether that is so is a step of its own.
-        let Some(record) = link.waiting.front() else { return Ok(true) };
-        let sequence = record.sequence;
-        let look = record.inspection();
-        let station = self.parts.node.station(&record.station);
-        if let (Ok(look), Some(station)) = (look, station) {
-            self.parts.node.note(sequence, &look);
-            if !self.parts.node.wake_station(station) {
-                return Ok(true);
-            }
-            let draft = self.parts.node.result(station, sequence, &look);
-            let now_ms = millis(&self.parts.clock.now());
-            let packet = draft.packet(self.parts.node.seq(None), now_ms);
-            self.submit(packet, link)?;
-            self.parts.node.accepted(None);
-            let late = self.parts.node.is_history(sequence);
-            self.tell(|state| {
-                state.sent += 1;
-                state.sent_late += u64::from(late);
-            });
-        } else {
-            tracing::warn!(
-                sequence,
-                "a result of no station, or in no form that is known, is not told"
-            );
-        }
-        link.waiting.pop_front();
-        self.parts.told.hand(sequence, Instant::now());
-        Ok(true)
-    }
-
-    fn submit(&mut self, packet: Packet, link: &mut Link<D::Connection>) -> Result<(), String> {
-        let token = link.connection.try_publish(packet).map_err(|why| why.to_string())?;
-        if link.under_way.is_empty() {
-            link.progress = Instant::now();
-        }
-        link.under_way.insert(token);
-        Ok(())
     }
 
     /// Takes in one event and those that are there already.
@@ -466,96 +327,6 @@ impl<D: Dial> Session<D> {
         Ok(())
     }
 
-    /// A message came in: the primary host's state, or a command.
-    fn hear(&mut self, message: &Incoming, link: &mut Link<D::Connection>) {
-        self.tell(|state| state.heard += 1);
-        if let Some(host) = self.host.as_mut().filter(|host| host.topic() == message.topic) {
-            match host.hear(&message.payload) {
-                Ok(Heard::Offline) => link.host_left = link.begun,
-                Ok(Heard::Online) => {}
-                Ok(Heard::Outdated) => tracing::warn!("an outdated STATE of the primary host"),
-                Err(why) => tracing::warn!(why, "the primary host's STATE cannot be read"),
-            }
-            return;
-        }
-        let Some(addressee) = self.parts.node.addressee(&message.topic) else { return };
-        if message.retain {
-            // It is older than the connection, and may have been carried out long ago.
-            tracing::warn!(topic = message.topic, "a kept Sparkplug command is not obeyed");
-            return;
-        }
-        match (payload::written(&message.payload), addressee) {
-            (Ok(written), None) => {
-                if written.iter().any(payload::Written::asks_rebirth) {
-                    self.parts.node.ask_rebirth();
-                } else {
-                    tracing::warn!("a Sparkplug command to the node that is not Rebirth");
-                }
-            }
-            (Ok(written), Some(station)) => match command::read(station, &written) {
-                Ok(commands) => commands.into_iter().for_each(|one| self.obey(station, one)),
-                Err(why) => self.refuse(station, &why),
-            },
-            (Err(why), None) => tracing::warn!(why, "a Sparkplug command cannot be read"),
-            (Err(why), Some(station)) => self.refuse(station, &why),
-        }
-    }
-
-    fn obey(&mut self, station: usize, command: Command) {
-        let name = self.parts.node.station_name(station).to_owned();
-        let (what, echo) = match &command {
-            Command::Trigger { trigger_id, .. } => (
-                format!("{} {trigger_id}", Tag::Trigger.name()),
-                Some((Tag::Trigger, Value::LongValue(*trigger_id))),
-            ),
-            Command::SelectRecipe { index } => (
-                format!("{} {index}", Tag::RecipeSelect.name()),
-                Some((Tag::RecipeSelect, Value::IntValue(*index))),
-            ),
-            Command::Reset => (Tag::Reset.name().to_owned(), None),
-        };
-        match self.parts.steering.commands.take(&name, command) {
-            // What was accepted shows as the metric's value.
-            Ok(()) => {
-                let now = self.parts.clock.now();
-                if let Some((tag, value)) = echo {
-                    self.parts.node.set(station, tag, value, &now);
-                }
-            }
-            Err(why) => self.refuse(station, &format!("{what}: {why}")),
-        }
-    }
-
-    /// Sparkplug has no answer to a command: a refusal is a metric.
-    fn refuse(&mut self, station: usize, why: &str) {
-        let name = self.parts.node.station_name(station);
-        tracing::warn!(station = name, why, "a Sparkplug command was refused");
-        let now = self.parts.clock.now();
-        let value = Value::StringValue(cut(why));
-        self.parts.node.set(station, Tag::CommandRefused, value, &now);
-    }
-
-    fn take_states(&mut self) {
-        let told = {
-            let mut states =
-                self.parts.steering.states.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *states)
-        };
-        let now = self.parts.clock.now();
-        for (station, state) in told {
-            self.parts.node.set_state(station, state, &now);
-        }
-    }
-
-    fn beat(&mut self) {
-        let Some(every) = self.parts.options.heartbeat else { return };
-        let now = Instant::now();
-        if self.beat_at.is_some_and(|at| at <= now) {
-            self.beat_at = Some(now + every);
-            self.parts.node.beat(&self.parts.clock.now());
-        }
-    }
-
     /// Says that the edge node is gone, and ends the connection in good form. `true`: the broker has
     /// acknowledged it, and so everything that was sent before.
     async fn say_goodbye(&mut self, mut link: Link<D::Connection>) -> bool {
@@ -574,7 +345,7 @@ impl<D: Dial> Session<D> {
         true
     }
 
-    fn tell(&self, change: impl FnOnce(&mut EdgeState)) {
+    pub(super) fn tell(&self, change: impl FnOnce(&mut EdgeState)) {
         self.parts.steering.state.send_modify(change);
     }
 }

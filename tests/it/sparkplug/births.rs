@@ -273,15 +273,15 @@ asserts! {
         for birth in [r.of("NBIRTH"), r.of("DBIRTH")].concat() {
             for metric in &birth.payload().metrics {
                 let datatype = DataType::try_from(metric.datatype.expect("a type")).expect("known");
-                let fits = match (&metric.value, datatype) {
-                    (None, _) => true,
-                    (Some(Value::IntValue(_)), DataType::UInt32) => true,
-                    (Some(Value::LongValue(_)), DataType::UInt64 | DataType::Int64) => true,
-                    (Some(Value::DoubleValue(_)), DataType::Double) => true,
-                    (Some(Value::BooleanValue(_)), DataType::Boolean) => true,
-                    (Some(Value::StringValue(_)), DataType::String) => true,
-                    _ => false,
-                };
+                let fits = matches!(
+                    (&metric.value, datatype),
+                    (None, _)
+                        | (Some(Value::IntValue(_)), DataType::UInt32)
+                        | (Some(Value::LongValue(_)), DataType::UInt64 | DataType::Int64)
+                        | (Some(Value::DoubleValue(_)), DataType::Double)
+                        | (Some(Value::BooleanValue(_)), DataType::Boolean)
+                        | (Some(Value::StringValue(_)), DataType::String)
+                );
                 assert!(fits, "{metric:?}");
             }
         }
