@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod model;
 mod run;
+mod schema;
 mod simulate;
 
 use std::io;
@@ -58,6 +59,9 @@ enum Command {
     /// Read the audit log.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Arguments),
+    /// Print the JSON Schemas of messages, and the AsyncAPI document of their topics.
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::Arguments),
     /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -142,8 +142,13 @@ fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     match &settings.broker {
         Some(broker) => writeln!(
             out,
-            "broker     {}:{}, topics {}/{}/…",
-            broker.host, broker.port, broker.prefix, broker.device
+            "broker     {}:{}, MQTT {}{}, topics {}/{}/…",
+            broker.host,
+            broker.port,
+            broker.protocol.as_str(),
+            if broker.tls.is_some() { " over TLS" } else { ", not encrypted" },
+            broker.prefix,
+            broker.device
         ),
         None => writeln!(out, "broker     none: results are kept, not sent"),
     }

@@ -1,12 +1,11 @@
 //! `inspectd.toml`, table by table, into [`Settings`].
 
 use std::path::Path;
-use std::time::Duration;
 
+use super::broker;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use super::sparkplug;
-use crate::publish::{self, PublishOptions};
 use crate::store::StoreOptions;
 use crate::telemetry::Format;
 use crate::vlm::config::LongContext;
@@ -14,9 +13,6 @@ use crate::vlm::device::DeviceWish;
 
 /// Where records go unless `[database]` says otherwise: the state folder of the service.
 const STATE_DIR: &str = "/var/lib/inspectd";
-
-/// Longest password file, in bytes: a password is one line.
-const PASSWORD_MAX_BYTES: u64 = 4096;
 
 /// Reads the whole main file. `None` if something that cannot be defaulted is missing; the reader
 /// has then noted why. The broker's list of stations is filled in by the caller.
@@ -31,7 +27,7 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let broker = match (broker.is_present(), &name) {
         (true, name) => {
             let name = name.as_ref().map_or("unnamed", |name| name.get_ref().as_str());
-            read_broker(broker, name).map(Some)
+            broker::read(broker, name).map(Some)
         }
         (false, _) => Some(None),
     };
@@ -117,97 +113,6 @@ fn read_database(mut table: Reader<'_>) -> StoreOptions {
     }
     table.finish();
     options
-}
-
-fn read_broker(mut table: Reader<'_>, device: &str) -> Option<PublishOptions> {
-    let host = table.text("host", 253);
-    let host = table.required("host", host, "host = \"192.168.1.20\"");
-    if let Some(host) = &host
-        && host.get_ref().contains(|c: char| c == '/' || c == '@' || c.is_whitespace())
-    {
-        let title = format!("\"{}\" is not a host", host.get_ref());
-        table.error(host.span(), title, "write its name or address alone, without mqtt:// or port");
-    }
-    let port = table.whole("port", 1..=65535).map_or(1883, |port| port.into_inner() as u16);
-    let host = host.map_or_else(|| "localhost".to_owned(), |host| host.into_inner());
-    let mut options = PublishOptions::new(&host, port, device, &[]);
-    read_identity(&mut table, &mut options);
-    read_pace(&mut table, &mut options);
-    if table.has("host")
-        && let Err(why) = options.check()
-    {
-        table.error(table.span(), why.to_string(), "correct the keys of [broker]");
-    }
-    table.finish();
-    Some(options)
-}
-
-fn read_identity(table: &mut Reader<'_>, options: &mut PublishOptions) {
-    if let Some(id) = table.text("client_id", 128) {
-        options.client_id = id.into_inner();
-    }
-    if let Some(prefix) = table.text("prefix", 200) {
-        match publish::topics::check_prefix(prefix.get_ref()) {
-            Ok(()) => options.prefix = prefix.into_inner(),
-            Err(why) => {
-                let remedy = "write levels of letters, digits, - and _, such as \"acme/plant-1\"";
-                table.error(prefix.span(), format!("`prefix`: {why}"), remedy);
-            }
-        }
-    }
-    let username = table.text("username", 256);
-    let password_file = table.path("password_file");
-    if let (Some(file), false) = (&password_file, table.has("username")) {
-        let remedy = "add  username = \"…\", or remove `password_file`";
-        table.error(file.span(), "`password_file` without `username`", remedy);
-    }
-    if let Some(file) = &password_file
-        && let Err(why) = check_password(file.get_ref())
-    {
-        let title = format!("cannot use the password file {}: {why}", file.get_ref().display());
-        let remedy = "make it a file of one line that the user of the service can read";
-        table.error(file.span(), title, remedy);
-    }
-    options.username = username.map(|name| name.into_inner());
-    options.password_file = password_file.map(|file| file.into_inner());
-}
-
-fn read_pace(table: &mut Reader<'_>, options: &mut PublishOptions) {
-    let mut set = |key, range, target: &mut Duration, unit: fn(u64) -> Duration| {
-        if let Some(count) = table.whole(key, range) {
-            *target = unit(count.into_inner() as u64);
-        }
-    };
-    set("keep_alive_s", 5..=3600, &mut options.keep_alive, Duration::from_secs);
-    set("backoff_min_ms", 50..=60_000, &mut options.backoff_min, Duration::from_millis);
-    set("backoff_max_ms", 50..=3_600_000, &mut options.backoff_max, Duration::from_millis);
-    set("watchdog_s", 1..=3600, &mut options.watchdog, Duration::from_secs);
-    set("connect_timeout_s", 1..=300, &mut options.connect_timeout, Duration::from_secs);
-    if options.backoff_min > options.backoff_max {
-        let title = "`backoff_min_ms` is above `backoff_max_ms`";
-        let remedy = "raise `backoff_max_ms` (default 30000) or lower `backoff_min_ms`";
-        table.error(table.key_span("backoff_min_ms"), title, remedy);
-    }
-    if let Some(count) = table.whole("inflight", 1..=20) {
-        options.inflight = count.into_inner() as u16;
-    }
-    if let Some(kib) = table.whole("max_packet_kib", 2..=65_536) {
-        options.max_packet_bytes = (kib.into_inner() as usize) << 10;
-    }
-    if let Some(rows) = table.whole("keep_sent_rows", 0..=10_000_000) {
-        options.keep_sent_rows = rows.into_inner() as usize;
-    }
-}
-
-fn check_password(path: &Path) -> Result<(), String> {
-    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !about.is_file() {
-        return Err("it is not a file".to_owned());
-    }
-    if about.len() == 0 || about.len() > PASSWORD_MAX_BYTES {
-        return Err(format!("it has {} bytes", about.len()));
-    }
-    std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
 }
 
 fn read_log(mut table: Reader<'_>) -> Log {

@@ -11,6 +11,7 @@
 //!
 //! Relative paths are relative to the file that names them.
 
+mod broker;
 pub mod check;
 mod file;
 mod main_file;

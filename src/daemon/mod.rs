@@ -11,6 +11,7 @@ mod line;
 pub mod plan;
 mod recorder;
 mod stop;
+mod thumbnail;
 
 use std::sync::Arc;
 use std::thread;

@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::DaemonError;
+use super::{DaemonError, thumbnail};
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::EvidenceKeeper;
-use crate::publish::{PublisherHandle, message};
+use crate::publish::PublisherHandle;
 use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::Store;
 use crate::telemetry;
@@ -50,7 +50,13 @@ impl Recorder {
 
     /// Commits one record with its message. `false`: it could not be written, and the daemon must stop.
     pub fn record(&self, inspection: &Inspection) -> bool {
-        let messages: Vec<_> = self.publisher.iter().map(|_| message::result(inspection)).collect();
+        let messages: Vec<_> = self
+            .publisher
+            .iter()
+            .map(|publisher| {
+                publisher.result(inspection, self.thumbnail(publisher, inspection).as_deref())
+            })
+            .collect();
         match self.store.commit(inspection, &messages) {
             Ok(sequence) => {
                 self.records.fetch_add(1, Ordering::SeqCst);
@@ -77,6 +83,17 @@ impl Recorder {
         if let Some(edge) = &self.edge {
             edge.set_state(station, StationState::of_camera(delivers));
         }
+    }
+
+    /// A small picture of the first evidence, if results carry one. Without it the result goes.
+    fn thumbnail(&self, publisher: &PublisherHandle, inspection: &Inspection) -> Option<Vec<u8>> {
+        let px = publisher.thumbnail_px();
+        let first = inspection.evidence.first().filter(|_| px > 0)?;
+        let made = thumbnail::make(&self.store.evidence_path(&first.sha256), px);
+        if let Err(error) = &made {
+            tracing::warn!(%error, sha256 = first.sha256, "no thumbnail could be made");
+        }
+        made.ok()
     }
 
     /// Records committed by this run.

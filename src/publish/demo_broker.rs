@@ -1,6 +1,6 @@
 //! A broker inside this process, for the demo: nothing to install before the first result is seen.
 //!
-//! It listens on loopback only, keeps nothing on the disk, lets everyone in, and cannot be stopped:
+//! It speaks MQTT 3.1.1, listens on loopback only, keeps nothing on the disk, lets everyone in, and cannot be stopped:
 //! its threads end with the process. Never for production.
 
 use std::time::Duration;

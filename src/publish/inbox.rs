@@ -1,6 +1,6 @@
 //! Messages that come in: which are asked for, and who takes them.
 
-use super::transport::{Incoming, Packet, Properties};
+use super::transport::Incoming;
 
 /// Takes messages from the delivery task.
 ///
@@ -28,16 +28,4 @@ pub struct Reply {
     pub correlation: Option<Vec<u8>>,
     /// The name of the payload's schema.
     pub schema: &'static str,
-}
-
-impl Reply {
-    pub(super) fn packet(self) -> Packet {
-        let properties = Properties {
-            content_type: Some(super::message::CONTENT_TYPE),
-            schema: Some(self.schema),
-            correlation: self.correlation,
-            ..Properties::default()
-        };
-        Packet { topic: self.topic, payload: self.payload, properties, ..Packet::default() }
-    }
 }

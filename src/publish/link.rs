@@ -1,37 +1,64 @@
 //! One connection and what is under way on it: the window, and how long silence is borne.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::PublishOptions;
-use super::transport::{Connection, Packet, Token};
+use super::backoff::Backoff;
+use super::envelope;
+use super::options::PublishOptions;
+use super::transport::{Connection, Limits, Packet, Token};
 use crate::store::OutboxRow;
 
 /// What a dial may take beyond its own time-out before it is given up from outside.
 const DIAL_GRACE: Duration = Duration::from_secs(5);
 
+/// How long results wait that the broker did not take: the first time, and at most.
+const BLOCK_MIN: Duration = Duration::from_secs(1);
+const BLOCK_MAX: Duration = Duration::from_secs(60);
+
+/// A station whose results the broker does not take now.
+pub(super) struct Block {
+    until: Instant,
+    backoff: Backoff,
+}
+
 /// What a handed-over message is.
 pub(super) enum Purpose {
-    Result(OutboxRow),
+    Result { row: OutboxRow, replayed: bool },
     Last,
     Status,
     State,
     Reply,
 }
 
+/// A message that is handed over and not acknowledged.
+pub(super) struct UnderWay {
+    pub(super) purpose: Purpose,
+    /// Its packet's.
+    pub(super) bytes: usize,
+}
+
 /// One connection and what is under way on it.
 pub(super) struct Link<C> {
     pub(super) connection: C,
     pub(super) connected: bool,
-    pub(super) outstanding: HashMap<Token, Purpose>,
-    /// The newest row that was handed over or put aside.
-    pub(super) cursor: i64,
-    /// There may be rows beyond the cursor.
-    pub(super) look: bool,
+    pub(super) outstanding: HashMap<Token, UnderWay>,
+    /// What the broker allows.
+    pub(super) limits: Limits,
+    /// There may be live rows that are not handed over.
+    pub(super) look_live: bool,
+    /// There may be rows of backlog that are not handed over.
+    pub(super) look_backlog: bool,
+    /// Live results handed over since backlog had its turn.
+    pub(super) live_run: usize,
+    /// Stations whose results the broker does not take now.
+    pub(super) blocked: BTreeMap<String, Block>,
     /// The newest acknowledged result of each station whose `last` message is yet to be sent.
     pub(super) lasts: BTreeMap<String, Vec<u8>>,
+    /// The row of each station's newest `last` message on this connection, sent or waiting.
+    newest: BTreeMap<String, i64>,
     /// The dial, the last acknowledgement, or the first message after all were acknowledged.
     pub(super) progress: Instant,
 }
@@ -42,45 +69,129 @@ impl<C: Connection> Link<C> {
             connection,
             connected: false,
             outstanding: HashMap::new(),
-            cursor: 0,
-            look: true,
+            limits: Limits::default(),
+            look_live: true,
+            look_backlog: true,
+            live_run: 0,
+            blocked: BTreeMap::new(),
             lasts: BTreeMap::new(),
+            newest: BTreeMap::new(),
             progress: Instant::now(),
         }
     }
 
     pub(super) fn submit(&mut self, packet: Packet, purpose: Purpose) -> Result<(), String> {
+        let bytes = packet.wire_bytes();
         let token = self.connection.try_publish(packet).map_err(|why| why.to_string())?;
         if self.outstanding.is_empty() {
             self.progress = Instant::now();
         }
-        self.outstanding.insert(token, purpose);
+        self.outstanding.insert(token, UnderWay { purpose, bytes });
         Ok(())
     }
 
+    /// Most messages under way at once.
+    pub(super) fn window(&self, options: &PublishOptions) -> usize {
+        let most = self.limits.inflight.unwrap_or(options.inflight);
+        usize::from(most.min(options.inflight))
+    }
+
+    /// How many more messages may be handed over.
     pub(super) fn room(&self, options: &PublishOptions) -> usize {
-        usize::from(options.inflight).saturating_sub(self.outstanding.len())
+        self.window(options).saturating_sub(self.outstanding.len())
+    }
+
+    /// Longest packet in bytes, and who says so.
+    pub(super) fn max_packet(&self, options: &PublishOptions) -> (usize, &'static str) {
+        match self.limits.max_packet_bytes {
+            Some(most) if most < options.max_packet_bytes => (most, "the broker's limit"),
+            _ => (options.max_packet_bytes, "max_packet_bytes"),
+        }
+    }
+
+    /// What is under way.
+    pub(super) fn purposes(&self) -> impl Iterator<Item = &Purpose> {
+        self.outstanding.values().map(|under_way| &under_way.purpose)
+    }
+
+    /// There may be rows of either kind.
+    pub(super) fn look_again(&mut self) {
+        (self.look_live, self.look_backlog) = (true, true);
+    }
+
+    /// Rows under way.
+    pub(super) fn ids(&self) -> HashSet<i64> {
+        let rows = self.purposes().filter_map(|purpose| match purpose {
+            Purpose::Result { row, .. } => Some(row.id),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    /// Rows of backlog under way.
+    pub(super) fn replays(&self) -> usize {
+        let is_replay =
+            |purpose: &&Purpose| matches!(purpose, Purpose::Result { replayed: true, .. });
+        self.purposes().filter(is_replay).count()
+    }
+
+    /// Notes a row that the broker has, as its station's `last` message if none is newer.
+    pub(super) fn note_last(&mut self, row: OutboxRow, replayed: bool) {
+        let newest = self.newest.entry(row.station.clone()).or_insert(row.id);
+        if *newest <= row.id
+            // The newest result is asked for its verdict; its picture was sent once.
+            && let Some(sent) = envelope::seal(
+                &envelope::without_thumbnail(&row.payload).unwrap_or(row.payload),
+                replayed,
+            )
+        {
+            *newest = row.id;
+            self.lasts.insert(row.station, sent);
+        }
+    }
+
+    /// The broker does not take results of `station` now: they wait, longer each time.
+    pub(super) fn block(&mut self, station: &str) {
+        let block = self.blocked.entry(station.to_owned()).or_insert_with(|| Block {
+            until: Instant::now(),
+            backoff: Backoff::new(BLOCK_MIN, BLOCK_MAX),
+        });
+        // Those of a window come back one by one: they are one refusal.
+        if block.until <= Instant::now() {
+            block.until = Instant::now() + block.backoff.next(rand::random());
+        }
+    }
+
+    /// The stations whose results wait now.
+    pub(super) fn blocked_now(&self) -> Vec<String> {
+        let now = Instant::now();
+        let waits = self.blocked.iter().filter(|(_, block)| now < block.until);
+        waits.map(|(station, _)| station.clone()).collect()
     }
 
     /// Results under way.
     pub(super) fn results(&self) -> usize {
-        self.outstanding.values().filter(|purpose| matches!(purpose, Purpose::Result(_))).count()
+        let is_result = |purpose: &&Purpose| matches!(purpose, Purpose::Result { .. });
+        self.purposes().filter(is_result).count()
     }
 
     /// States and replies under way.
     pub(super) fn asides(&self) -> usize {
         let is_aside = |purpose: &&Purpose| matches!(purpose, Purpose::State | Purpose::Reply);
-        self.outstanding.values().filter(is_aside).count()
+        self.purposes().filter(is_aside).count()
     }
 
     /// Replies under way.
     pub(super) fn replies(&self) -> usize {
-        self.outstanding.values().filter(|purpose| matches!(purpose, Purpose::Reply)).count()
+        self.purposes().filter(|purpose| matches!(purpose, Purpose::Reply)).count()
     }
 
     /// Nothing waits and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        !self.look && self.outstanding.is_empty() && self.lasts.is_empty()
+        !self.look_live
+            && !self.look_backlog
+            && self.outstanding.is_empty()
+            && self.lasts.is_empty()
     }
 
     /// When the connection is to be given up if nothing happens; `None` if nothing is awaited.

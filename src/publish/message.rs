@@ -2,11 +2,18 @@
 //!
 //! Scalars stand first and flat, as a PLC's JSON reader is small; arrays come last and are bounded.
 //! Every text is bounded, so a packet is: [`PAYLOAD_MAX_BYTES`]. What is cut here stands in full in
-//! the record, under the same `result_id`. `schema/result.schema.json` describes the form.
+//! the record, under the same `result_id`. `schema/result.schema.json` describes the form
+//! as it is sent: with the member that [`super::envelope`] puts before these.
 
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Serialize;
 
-use super::topics::{Kind, NAME_MAX_CHARS, Topics};
+use super::inbox::Reply;
+use super::options::PublishOptions;
+use super::schema::{self, Schema};
+use super::topics::{Kind, NAME_MAX_CHARS, NameError, Topics};
 use super::transport::{Packet, Properties};
 use crate::clock::Stamp;
 use crate::inspection::{Inspection, SCHEMA_VERSION};
@@ -16,10 +23,8 @@ use crate::verdict::Seen;
 /// The form of every payload.
 pub const CONTENT_TYPE: &str = "application/json";
 
-/// JSON Schema (2020-12) of a result.
-pub const RESULT_SCHEMA: &str = include_str!("schema/result.schema.json");
-
-/// No payload is longer, in bytes: all texts at their bound, every character escaped.
+/// No payload without a thumbnail is longer, in bytes: all texts at their bound, every character
+/// escaped.
 pub const PAYLOAD_MAX_BYTES: usize = 32 * 1024;
 
 /// Longest text in a message, in characters; a longer one ends in `…`.
@@ -56,6 +61,9 @@ struct ResultMessage<'i> {
     evidence_sha256: Option<&'i str>,
     reasons: Vec<String>,
     defects: Vec<DefectMessage>,
+    /// The last member, always: [`super::envelope`] cuts it off where it makes a message too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbnail: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,6 +75,11 @@ struct DefectMessage {
 
 /// The message that tells of `inspection`, to be committed with it.
 pub fn result(inspection: &Inspection) -> OutboxMessage {
+    result_with_thumbnail(inspection, None)
+}
+
+/// As [`result`], with a small picture (JPEG) of what was looked at first.
+pub fn result_with_thumbnail(inspection: &Inspection, jpeg: Option<&[u8]>) -> OutboxMessage {
     let look = inspection;
     let message = ResultMessage {
         schema_version: SCHEMA_VERSION,
@@ -88,6 +101,7 @@ pub fn result(inspection: &Inspection) -> OutboxMessage {
         evidence_sha256: look.evidence.first().map(|crop| crop.sha256.as_str()),
         reasons: reasons(look),
         defects: defects(look),
+        thumbnail: jpeg.map(|bytes| BASE64_STANDARD.encode(bytes)),
     };
     let payload = serde_json::to_vec(&message).expect("texts, numbers and flags have a JSON form");
     OutboxMessage { kind: TopicKind::Result, payload }
@@ -162,19 +176,67 @@ pub fn status(device: &str, stations: &[String], status: Status) -> Vec<u8> {
     serde_json::to_vec(&message).expect("texts, numbers and flags have a JSON form")
 }
 
-/// The packet that carries `payload` to its topic, with what it says about itself.
-pub fn packet(topics: &Topics, kind: Kind, station: Option<&str>, payload: Vec<u8>) -> Packet {
-    let properties = Properties {
-        content_type: Some(CONTENT_TYPE),
-        schema: Some(kind.schema()),
-        ..Properties::default()
-    };
-    Packet {
-        topic: topics.of(kind, station),
-        payload,
-        retain: kind.is_retained(),
-        properties,
-        ..Packet::default()
+/// Makes packets: where each kind of message goes, and what it says about itself.
+#[derive(Clone, Debug)]
+pub struct Packets {
+    topics: Topics,
+    expiry_s: BTreeMap<Kind, u32>,
+}
+
+impl Packets {
+    /// For the device of `options`.
+    pub fn new(options: &PublishOptions) -> Result<Packets, NameError> {
+        let topics = Topics::new(&options.prefix, &options.device)?;
+        Ok(Packets { topics, expiry_s: options.expiry_s.clone() })
+    }
+
+    /// The topics of the device.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// The packet that carries `payload` to its topic, at QoS 1.
+    pub fn packet(&self, kind: Kind, station: Option<&str>, payload: Vec<u8>) -> Packet {
+        Packet {
+            topic: self.topics.of(kind, station),
+            payload,
+            retain: kind.is_retained(),
+            properties: self.properties(kind),
+            ..Packet::default()
+        }
+    }
+
+    /// The packet that keeps `schema` at the broker.
+    pub fn schema(&self, schema: &Schema) -> Packet {
+        let properties = Properties {
+            content_type: Some("application/schema+json"),
+            schema: None,
+            ..Properties::default()
+        };
+        Packet {
+            topic: self.topics.schema(schema.name),
+            payload: schema::compact(schema),
+            retain: true,
+            properties,
+            ..Packet::default()
+        }
+    }
+
+    /// The packet of an answer to a command.
+    pub fn reply(&self, reply: Reply) -> Packet {
+        let mut properties = self.properties(Kind::Reply);
+        properties.schema = Some(reply.schema);
+        properties.correlation = reply.correlation;
+        Packet { topic: reply.topic, payload: reply.payload, properties, ..Packet::default() }
+    }
+
+    fn properties(&self, kind: Kind) -> Properties {
+        Properties {
+            content_type: Some(CONTENT_TYPE),
+            schema: Some(kind.schema()),
+            expiry_s: self.expiry_s.get(&kind).copied(),
+            correlation: None,
+        }
     }
 }
 

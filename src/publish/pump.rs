@@ -1,61 +1,184 @@
 //! What goes out next: replies and states, results, `last` messages.
 
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
+use super::envelope;
 use super::link::{Link, Purpose};
-use super::message;
+use super::pace::LIVE_RUN;
 use super::session::Session;
 use super::topics::{self, Kind};
-use super::transport::{Dial, Packet};
+use super::transport::{Connection, Dial, Packet};
 use crate::store::OutboxRow;
+
+/// Rows that are not to be handed over now: those under way, and all of these stations.
+struct Elsewhere {
+    under_way: HashSet<i64>,
+    blocked: Vec<String>,
+}
+
+impl Elsewhere {
+    fn of<C: Connection>(link: &Link<C>) -> Elsewhere {
+        Elsewhere { under_way: link.ids(), blocked: link.blocked_now() }
+    }
+}
 
 impl<D: Dial> Session<D> {
     /// Hands over what the window has room for.
     pub(super) async fn pump(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
         self.pump_asides(link)?;
-        while link.look && link.room(&self.options) > 0 {
-            let (room, after) = (link.room(&self.options), link.cursor);
-            let rows = self.with_store(move |store| store.unsent(room, after)).await?;
-            link.look = rows.len() == room;
-            for row in rows {
-                link.cursor = row.id;
-                match self.packet(&row) {
-                    Ok(packet) => link.submit(packet, Purpose::Result(row))?,
-                    Err(reason) => self.put_aside(&row, reason).await?,
+        loop {
+            let room = link.room(&self.options);
+            if room == 0 {
+                break;
+            }
+            let backlog = self.backlog_room(link, room);
+            let backlog_has_turn = !link.look_live || link.live_run >= LIVE_RUN;
+            if backlog > 0 && backlog_has_turn {
+                let most = if link.look_live { 1 } else { backlog };
+                self.pump_backlog(link, most).await?;
+            } else if link.look_live {
+                if link.live_run >= LIVE_RUN {
+                    // Backlog could not use its turn.
+                    link.live_run = 0;
                 }
+                self.pump_live(link, room.min(LIVE_RUN - link.live_run)).await?;
+            } else {
+                break;
             }
         }
-        // Only when no result waits any more: while a backlog drains, each would be outdated by
-        // the next.
-        while !link.look && link.room(&self.options) > 0 {
+        // Only when no live result waits: each would be outdated by the next.
+        while !link.look_live && link.room(&self.options) > 0 {
             let Some((station, payload)) = link.lasts.pop_first() else { break };
-            let packet = message::packet(&self.topics, Kind::Last, Some(&station), payload);
-            link.submit(packet, Purpose::Last)?;
+            let packet = self.packets.packet(Kind::Last, Some(&station), payload);
+            if packet.wire_bytes() <= link.max_packet(&self.options).0 {
+                link.submit(packet, Purpose::Last)?;
+            }
         }
         Ok(())
     }
 
     /// Replies, then states. They leave half of the window to results, whatever comes in.
     fn pump_asides(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
-        let most = usize::from(self.options.inflight).div_ceil(2);
+        let most = link.window(&self.options).div_ceil(2);
+        let (most_bytes, whose) = link.max_packet(&self.options);
         while link.room(&self.options) > 0 && link.asides() < most {
             let Some((packet, is_reply)) = self.steering.outgoing.next() else { break };
+            let (bytes, topic) = (packet.wire_bytes(), &packet.topic);
+            if bytes > most_bytes {
+                tracing::error!(
+                    topic,
+                    bytes,
+                    most_bytes,
+                    whose,
+                    "a message is too long and was dropped"
+                );
+                continue;
+            }
             link.submit(packet, if is_reply { Purpose::Reply } else { Purpose::State })?;
         }
         Ok(())
     }
 
-    /// The message of `row`, or why it can never be sent.
-    fn packet(&self, row: &OutboxRow) -> Result<Packet, String> {
-        topics::check_name(&row.station).map_err(|why| why.to_string())?;
-        let payload = row.payload.clone();
-        let packet = message::packet(&self.topics, Kind::Result, Some(&row.station), payload);
-        let (bytes, most) = (packet.wire_bytes(), self.options.max_packet_bytes);
-        if bytes > most {
-            return Err(format!("its packet would have {bytes} bytes, max_packet_bytes is {most}"));
+    /// How many rows of backlog may go now, at most `room`.
+    fn backlog_room(&mut self, link: &Link<D::Connection>, room: usize) -> usize {
+        if !link.look_backlog {
+            return 0;
         }
-        Ok(packet)
+        let half = link.window(&self.options).div_ceil(2);
+        let free = half.saturating_sub(link.replays());
+        room.min(free).min(self.pace.allowed(Instant::now()))
     }
 
-    async fn put_aside(&mut self, row: &OutboxRow, reason: String) -> Result<(), String> {
+    /// When backlog that waits may go; `None` if it waits for something else.
+    pub(super) fn backlog_due(&self, link: &Link<D::Connection>) -> Option<Instant> {
+        let half = link.window(&self.options).div_ceil(2);
+        let waits = link.connected && link.look_backlog;
+        let has_room = link.room(&self.options) > 0 && link.replays() < half;
+        (waits && has_room).then(|| self.pace.next())
+    }
+
+    async fn pump_live(
+        &mut self,
+        link: &mut Link<D::Connection>,
+        most: usize,
+    ) -> Result<(), String> {
+        let rows = self.rows(Elsewhere::of(link), self.pace.boundary(), i64::MAX, most).await?;
+        link.look_live = rows.len() >= most;
+        link.live_run = link.live_run.saturating_add(rows.len());
+        self.hand_over(link, rows, false).await
+    }
+
+    async fn pump_backlog(
+        &mut self,
+        link: &mut Link<D::Connection>,
+        most: usize,
+    ) -> Result<(), String> {
+        let rows = self.rows(Elsewhere::of(link), 0, self.pace.boundary(), most).await?;
+        link.look_backlog = rows.len() >= most;
+        link.live_run = 0;
+        self.pace.spend(rows.len());
+        self.hand_over(link, rows, true).await
+    }
+
+    /// The oldest rows above `after` and up to `upto` that may be handed over, at most `most`.
+    async fn rows(
+        &self,
+        elsewhere: Elsewhere,
+        after: i64,
+        upto: i64,
+        most: usize,
+    ) -> Result<Vec<OutboxRow>, String> {
+        let Elsewhere { under_way, blocked } = elsewhere;
+        let limit = most + under_way.len();
+        let rows = self.with_store(move |store| store.unsent(limit, after, upto, &blocked)).await?;
+        Ok(rows.into_iter().filter(|row| !under_way.contains(&row.id)).take(most).collect())
+    }
+
+    async fn hand_over(
+        &mut self,
+        link: &mut Link<D::Connection>,
+        rows: Vec<OutboxRow>,
+        replayed: bool,
+    ) -> Result<(), String> {
+        for row in rows {
+            match self.packet(&row, replayed, link) {
+                Ok(packet) => link.submit(packet, Purpose::Result { row, replayed })?,
+                Err(reason) => self.put_aside(&row, reason).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The message of `row`, or why it can never be sent.
+    fn packet(
+        &self,
+        row: &OutboxRow,
+        replayed: bool,
+        link: &Link<D::Connection>,
+    ) -> Result<Packet, String> {
+        topics::check_name(&row.station).map_err(|why| why.to_string())?;
+        let (most, whose) = link.max_packet(&self.options);
+        let sealed = |body: &[u8]| {
+            let payload = envelope::seal(body, replayed)?;
+            Some(self.packets.packet(Kind::Result, Some(&row.station), payload))
+        };
+        let packet = sealed(&row.payload).ok_or_else(|| "it is no JSON object".to_owned())?;
+        let bytes = packet.wire_bytes();
+        if bytes <= most {
+            return Ok(packet);
+        }
+        let cut = envelope::without_thumbnail(&row.payload).and_then(|body| sealed(&body));
+        cut.filter(|packet| packet.wire_bytes() <= most)
+            .ok_or_else(|| format!("its packet would have {bytes} bytes, {whose} is {most}"))
+    }
+
+    pub(super) async fn put_aside(
+        &mut self,
+        row: &OutboxRow,
+        reason: String,
+    ) -> Result<(), String> {
         let result_id = row.result_id.as_str();
         tracing::error!(
             result_id,

@@ -1,7 +1,9 @@
 //! Drains the outbox over one connection after another.
 //!
-//! The rules, which together mean "at least once, in order, and never stuck":
+//! The rules, which together mean "at least once, in order within live and within backlog, and never
+//! stuck":
 //!
+//! - Live results go before backlog, each in order; see [`super::pace`].
 //! - Unsent rows of the outbox are the truth. What is in memory here may be lost at any moment.
 //! - At most `inflight` messages are handed over and not acknowledged. A row is marked sent on its
 //!   acknowledgement, on this connection, and on nothing else.
@@ -9,7 +11,9 @@
 //!   unsent row. So a cut costs at most a window of copies, which `result_id` tells apart.
 //! - Nothing waits for the broker but this task; nothing here waits without a limit. A connection
 //!   that acknowledges nothing for the watchdog's time is dropped even if it looks alive.
-//! - A row that can never be sent is put aside, loudly, and the next one goes.
+//! - A row that can never be sent is put aside, loudly, and the next one goes. So does one that the
+//!   broker declines for good. What it declines for now waits, and its station's results with it;
+//!   those of other stations pass.
 //! - On every connection the subscriptions are answered first, then the status goes, then states,
 //!   results, and `last` messages. Of these only the newest of a station is kept, in memory: they
 //!   are copies of sent rows, so on a new connection they are taken from the outbox again, for a
@@ -26,19 +30,18 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use super::backoff::Backoff;
 use super::inbox::Inbox;
 use super::link::{Link, Purpose};
-use super::message::{self, Status};
+use super::message::{self, Packets, Status};
+use super::options::{PublishError, PublishOptions};
 use super::outgoing::Outgoing;
-use super::topics::{Kind, Topics};
-use super::transport::{Connection, Dial, DialOptions, Event, Incoming, NotSubscribed, Packet};
-use super::{Drained, PublishError, PublishOptions, PublishState};
+use super::pace::Pace;
+use super::topics::Kind;
+use super::transport::{Connection, Dial, DialOptions, Packet};
+use super::{Drained, PublishState};
 use crate::clock::Clock;
-use crate::store::{OutboxRow, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How often the state is counted anew and the outbox tidied, at the least.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Most events taken in before results go out again.
-const TAKE_MAX: usize = 64;
 
 /// How long the acknowledgement of the offline status is waited for.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,43 +68,50 @@ pub(super) struct Steering {
 /// The delivery task.
 pub(super) struct Session<D: Dial> {
     dial: D,
-    dial_options: DialOptions,
+    pub(super) subscriptions: Vec<String>,
     pub(super) options: PublishOptions,
-    pub(super) topics: Topics,
+    pub(super) packets: Packets,
     store: Store,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) steering: Steering,
+    pub(super) pace: Pace,
+    /// Longest packet in bytes, where a broker said so only by declining a longer one.
+    pub(super) learned_max_bytes: Option<usize>,
     tick: Interval,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
 }
 
 impl<D: Dial> Session<D> {
+    /// Reads what a dial needs once, to refuse what cannot work, and blocks for it.
     pub(super) fn new(
         dial: D,
         options: PublishOptions,
-        credentials: Option<(String, String)>,
+        packets: Packets,
         store: Store,
         clock: Arc<dyn Clock>,
         steering: Steering,
     ) -> Result<Session<D>, PublishError> {
-        let topics = Topics::new(&options.prefix, &options.device)?;
-        let last_will = status(&options, &topics, Status::Lost);
-        let dial_options = DialOptions {
-            host: options.host.clone(),
-            port: options.port,
-            client_id: options.client_id.clone(),
-            credentials,
-            keep_alive: options.keep_alive,
-            connect_timeout: options.connect_timeout,
-            inflight: options.inflight,
-            max_packet_bytes: options.max_packet_bytes,
-            last_will,
-            subscriptions: steering.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters()),
-        };
+        let subscriptions = steering.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters());
+        let last_will = status(&options, &packets, Status::Lost);
+        DialOptions::read(&options, &options.client_id, last_will, subscriptions.clone())?;
+        let newest = store.newest_message()?;
+        let pace = Pace::new(options.live_for, options.backlog_per_s, newest, Instant::now());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
-        Ok(Session { dial, dial_options, options, topics, store, clock, steering, tick, backoff })
+        Ok(Session {
+            dial,
+            subscriptions,
+            options,
+            packets,
+            store,
+            clock,
+            steering,
+            pace,
+            learned_max_bytes: None,
+            tick,
+            backoff,
+        })
     }
 
     /// Runs until it is stopped; answers what is left.
@@ -140,20 +150,38 @@ impl<D: Dial> Session<D> {
             select! {
                 () = sleep_until(until) => return true,
                 changed = self.steering.stop.changed() => if changed.is_err() { return false },
-                _ = self.tick.tick() => self.housekeeping().await,
+                _ = self.tick.tick() => {
+                    self.housekeeping().await;
+                }
             }
         }
     }
 
     /// Dials, and serves the connection to its end.
     async fn converse(&mut self) -> End {
-        let mut link = Link::new(self.dial.dial(&self.dial_options));
+        let dial_options = match self.dial_options().await {
+            Ok(dial_options) => dial_options,
+            Err(why) => return End::Lost(why),
+        };
+        let mut link = Link::new(self.dial.dial(&dial_options));
         let end = self.serve(&mut link).await;
         self.steering.outgoing.disconnected(link.replies());
         if matches!(end, End::Stopped) && link.connected {
             self.say_goodbye(link).await;
         }
         end
+    }
+
+    /// What a dial needs, with its files as they are now.
+    async fn dial_options(&self) -> Result<DialOptions, String> {
+        let last_will = status(&self.options, &self.packets, Status::Lost);
+        let (options, subscriptions) = (self.options.clone(), self.subscriptions.clone());
+        let read =
+            move || DialOptions::read(&options, &options.client_id, last_will, subscriptions);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read.map_err(|why| why.to_string()),
+            Err(why) => Err(format!("the thread that reads certificates ended: {why}")),
+        }
     }
 
     async fn serve(&mut self, link: &mut Link<D::Connection>) -> End {
@@ -164,7 +192,8 @@ impl<D: Dial> Session<D> {
             // What was committed before the stop belongs to it, and an event may have come in before
             // the wake-up that tells of it.
             if stop_at.is_some() && !stopping {
-                (stopping, link.look) = (true, true);
+                stopping = true;
+                link.look_again();
             }
             let too_late = stop_at.is_some_and(|deadline| deadline <= Instant::now());
             if link.connected {
@@ -180,132 +209,40 @@ impl<D: Dial> Session<D> {
                 return End::Stopped;
             }
             let patience = link.patience_ends(&self.options);
+            let backlog = self.backlog_due(link);
             select! {
                 event = link.connection.next() => {
                     if let Err(why) = self.take(event, link).await {
                         return End::Lost(why);
                     }
                 }
-                () = wake.notified() => link.look = true,
+                () = wake.notified() => link.look_live = true,
                 // Nobody steers any more. The broker sends the last will, as after a crash.
                 changed = self.steering.stop.changed() => match changed {
-                    Ok(()) => link.look = true,
+                    Ok(()) => link.look_again(),
                     Err(_) => return End::Abandoned,
                 },
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
                     return End::Lost(link.silence(&self.options));
                 }
                 () = sleep_until(stop_at.unwrap_or_else(Instant::now)), if stop_at.is_some() => {}
-                _ = self.tick.tick() => self.housekeeping().await,
-            }
-        }
-    }
-
-    /// Takes in one event and all that are there already.
-    async fn take(&mut self, event: Event, link: &mut Link<D::Connection>) -> Result<(), String> {
-        let mut rows = Vec::new();
-        let mut closed = Ok(());
-        let mut next = Some(event);
-        let mut taken = 0;
-        while let Some(event) = next {
-            taken += 1;
-            match event {
-                Event::Connected(_) if self.dial_options.subscriptions.is_empty() => {
-                    self.greet(link).await?;
-                }
-                Event::Connected(_) => link.progress = Instant::now(),
-                Event::Subscribed(refused) => {
-                    self.note_subscriptions(&refused);
-                    self.greet(link).await?;
-                }
-                Event::Message(message) => self.hand_in(message),
-                // All of ours go at QoS 1.
-                Event::Written(_) => {}
-                Event::Declined { reason, .. } => {
-                    closed = Err(format!("the broker did not take a message: {reason}"));
-                    break;
-                }
-                Event::Acknowledged(token) => {
-                    link.progress = Instant::now();
-                    if let Some(Purpose::Result(row)) = link.outstanding.remove(&token) {
-                        rows.push(row);
-                        self.delivered();
-                    } else if link.results() == 0 {
-                        // A status alone is no proof while results wait: a broker that cuts the
-                        // connection on one of them would be dialled without a pause.
-                        self.delivered();
+                () = sleep_until(backlog.unwrap_or_else(Instant::now)), if backlog.is_some() => {}
+                _ = self.tick.tick() => {
+                    // A station that waited may go again.
+                    if self.housekeeping().await || !link.blocked.is_empty() {
+                        link.look_again();
                     }
                 }
-                Event::Closed(why) => {
-                    closed = Err(why);
-                    break;
-                }
             }
-            // What comes in without end must not keep results from going out.
-            next = if taken < TAKE_MAX { link.connection.try_next() } else { None };
         }
-        if !rows.is_empty() {
-            self.mark_sent(rows, link).await?;
-        }
-        closed
-    }
-
-    /// The broker took something: what was wrong is over.
-    fn delivered(&mut self) {
-        self.backoff.reset();
-        self.steering.state.send_if_modified(|state| state.last_error.take().is_some());
-    }
-
-    async fn mark_sent(
-        &mut self,
-        rows: Vec<OutboxRow>,
-        link: &mut Link<D::Connection>,
-    ) -> Result<(), String> {
-        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-        self.with_store(move |store| store.mark_sent(&ids)).await?;
-        self.steering.state.send_modify(|state| state.sent += rows.len() as u64);
-        for row in rows {
-            link.lasts.insert(row.station, row.payload);
-        }
-        if !link.look && link.results() == 0 {
-            self.refresh().await;
-        }
-        Ok(())
-    }
-
-    /// The broker has accepted us: the status first, and the newest results for its memory.
-    async fn greet(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
-        tracing::info!(
-            host = self.options.host,
-            port = self.options.port,
-            "connected to the MQTT broker"
-        );
-        link.connected = true;
-        link.look = true;
-        link.progress = Instant::now();
-        let online = status(&self.options, &self.topics, Status::Online(self.clock.now()));
-        link.submit(online, Purpose::Status)?;
-        self.steering.outgoing.connected();
-        let stations = self.options.stations.clone();
-        let newest = self
-            .with_store(move |store| {
-                let newest = stations.iter().map(|station| store.last_sent(station));
-                newest.collect::<Result<Vec<_>, _>>()
-            })
-            .await?;
-        for row in newest.into_iter().flatten() {
-            link.lasts.insert(row.station, row.payload);
-        }
-        self.steering.state.send_modify(|state| state.connected = true);
-        Ok(())
     }
 
     /// Says that the device is offline, and ends the connection in good form.
     async fn say_goodbye(&mut self, mut link: Link<D::Connection>) {
         let until = Instant::now() + GOODBYE_TIMEOUT;
-        let stopped = status(&self.options, &self.topics, Status::Stopped(self.clock.now()));
+        let stopped = status(&self.options, &self.packets, Status::Stopped(self.clock.now()));
         if link.submit(stopped, Purpose::Status).is_ok() {
-            while link.outstanding.values().any(|purpose| matches!(purpose, Purpose::Status)) {
+            while link.purposes().any(|purpose| matches!(purpose, Purpose::Status)) {
                 match timeout_at(until, link.connection.next()).await {
                     Ok(event) => {
                         if self.take(event, &mut link).await.is_err() {
@@ -319,28 +256,20 @@ impl<D: Dial> Session<D> {
         link.connection.close().await;
     }
 
-    /// Gives a message to the one who asked for it; a refusal goes out as its reply.
-    fn hand_in(&self, message: Incoming) {
-        let Some(inbox) = &self.steering.inbox else { return };
-        if let Some(reply) = inbox.take(message)
-            && let Err(why) = self.steering.outgoing.put_reply(reply.packet())
-        {
-            tracing::warn!(%why, "a reply was dropped");
-        }
-    }
-
-    fn note_subscriptions(&self, refused: &[NotSubscribed]) {
-        for NotSubscribed { filter, reason } in refused {
-            tracing::error!(filter, reason, "the MQTT broker does not let us subscribe");
-        }
-        self.steering.state.send_modify(|state| state.not_subscribed = refused.to_vec());
-    }
-
-    async fn housekeeping(&mut self) {
+    /// Counts, tidies, and lets results grow old. `true`: more of them are backlog than before.
+    async fn housekeeping(&mut self) -> bool {
         self.refresh().await;
         let keep = self.options.keep_sent_rows;
-        if let Err(why) = self.with_store(move |store| store.prune_sent(keep)).await {
-            tracing::warn!(why, "the outbox could not be tidied");
+        let tidied = move |store: &Store| {
+            store.prune_sent(keep)?;
+            store.newest_message()
+        };
+        match self.with_store(tidied).await {
+            Ok(newest) => self.pace.note(newest, Instant::now()),
+            Err(why) => {
+                tracing::warn!(why, "the outbox could not be tidied");
+                false
+            }
         }
     }
 
@@ -372,7 +301,7 @@ impl<D: Dial> Session<D> {
 }
 
 /// The message that says whether the device is there.
-fn status(options: &PublishOptions, topics: &Topics, status: Status) -> Packet {
+pub(super) fn status(options: &PublishOptions, packets: &Packets, status: Status) -> Packet {
     let payload = message::status(&options.device, &options.stations, status);
-    message::packet(topics, Kind::Status, None, payload)
+    packets.packet(Kind::Status, None, payload)
 }

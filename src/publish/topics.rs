@@ -10,6 +10,7 @@
 //! | `{prefix}/{device}/heartbeat`           | the program runs             | no       |
 //! | `{prefix}/{device}/chain`               | the newest link of the record | yes     |
 //! | `{prefix}/{device}/status`              | online, offline, will        | yes      |
+//! | `{prefix}/{device}/schema/{name}`       | the JSON Schema of a payload | yes      |
 //!
 //! State, event, command, heartbeat may stand below a station or below the device.
 
@@ -51,6 +52,16 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     Err(NameError { name, why })
 }
 
+/// Checks a station's name: that of a device, and none that the device's own topics use.
+pub fn check_station(name: &str) -> Result<(), NameError> {
+    check_name(name)?;
+    if ["cmd", "schema"].contains(&name) {
+        let why = "the device's own topics use it".to_owned();
+        return Err(NameError { name: name.to_owned(), why });
+    }
+    Ok(())
+}
+
 /// Checks a prefix: 1 to 8 names with `/` between them.
 pub fn check_prefix(prefix: &str) -> Result<(), NameError> {
     let levels = prefix.split('/').count();
@@ -78,9 +89,23 @@ pub enum Kind {
     Heartbeat,
     /// The newest link of the record's chain.
     Chain,
+    /// The answer to a command.
+    Reply,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 8] = [
+        Kind::Result,
+        Kind::Last,
+        Kind::Status,
+        Kind::State,
+        Kind::Event,
+        Kind::Heartbeat,
+        Kind::Chain,
+        Kind::Reply,
+    ];
+
     /// The last level of its topic.
     pub fn level(self) -> &'static str {
         match self {
@@ -91,6 +116,7 @@ impl Kind {
             Kind::Event => "event",
             Kind::Heartbeat => "heartbeat",
             Kind::Chain => "chain",
+            Kind::Reply => "reply",
         }
     }
 
@@ -102,12 +128,13 @@ impl Kind {
     /// The schema of its payload and its version, as the user property `schema` names it.
     pub fn schema(self) -> &'static str {
         match self {
-            Kind::Result | Kind::Last => "result/1",
-            Kind::Status => "status/1",
-            Kind::State => "state/1",
-            Kind::Event => "event/1",
-            Kind::Heartbeat => "heartbeat/1",
-            Kind::Chain => "chain/1",
+            Kind::Result | Kind::Last => "result.v1",
+            Kind::Status => "status.v1",
+            Kind::State => "state.v1",
+            Kind::Event => "event.v1",
+            Kind::Heartbeat => "heartbeat.v1",
+            Kind::Chain => "chain.v1",
+            Kind::Reply => "reply.v1",
         }
     }
 }
@@ -133,6 +160,11 @@ impl Topics {
             Some(station) => format!("{}/{station}/{}", self.root, kind.level()),
             None => format!("{}/{}", self.root, kind.level()),
         }
+    }
+
+    /// The JSON Schema of a payload, kept by the broker.
+    pub fn schema(&self, name: &str) -> String {
+        format!("{}/schema/{name}", self.root)
     }
 
     /// Where the command `name` to a station, or to the device, comes in.

@@ -7,7 +7,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::{PublishError, PublishOptions};
+use super::access::Access;
+use super::options::{Protocol, PublishError, PublishOptions};
+use super::tls::Tls;
 
 /// Tells the broker's acknowledgements apart: counts up for each accepted message of a connection.
 pub type Token = u64;
@@ -87,6 +89,8 @@ pub struct Incoming {
 pub struct Limits {
     /// Longest packet that it takes, in bytes; `None`: it did not say.
     pub max_packet_bytes: Option<usize>,
+    /// Most messages at QoS 1 that it takes before it acknowledges one; `None`: it did not say.
+    pub inflight: Option<u16>,
 }
 
 /// A subscription that the broker did not grant.
@@ -96,6 +100,17 @@ pub struct NotSubscribed {
     pub filter: String,
     /// The broker's reason.
     pub reason: String,
+}
+
+/// How a message was declined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decline {
+    /// Access or a quota: it may be taken later.
+    ForNow,
+    /// It would be declined again.
+    ForGood,
+    /// It is longer than the broker takes, and so is every message of its length.
+    TooLong,
 }
 
 /// What happened on a connection.
@@ -114,8 +129,8 @@ pub enum Event {
         token: Token,
         /// The broker's reason.
         reason: String,
-        /// Sent again, it would be declined again.
-        lasting: bool,
+        /// Whether it is to be sent again.
+        decline: Decline,
     },
     /// A message at [`Qos::AtMostOnce`] was written to the network.
     Written(Token),
@@ -139,8 +154,12 @@ pub struct DialOptions {
     pub port: u16,
     /// Our name at the broker.
     pub client_id: String,
+    /// The protocol spoken.
+    pub protocol: Protocol,
     /// User name and password.
-    pub credentials: Option<(String, String)>,
+    pub login: Option<(String, String)>,
+    /// Encryption; `None`: none.
+    pub tls: Option<Tls>,
     /// How often a silent connection is tried.
     pub keep_alive: Duration,
     /// Time for TCP and the MQTT greeting together.
@@ -164,11 +183,14 @@ impl DialOptions {
         last_will: Packet,
         subscriptions: Vec<String>,
     ) -> Result<DialOptions, PublishError> {
+        let Access { login, tls } = Access::read(options)?;
         Ok(DialOptions {
             host: options.host.clone(),
             port: options.port,
             client_id: client_id.to_owned(),
-            credentials: super::read_credentials(options)?,
+            protocol: options.protocol,
+            login,
+            tls,
             keep_alive: options.keep_alive,
             connect_timeout: options.connect_timeout,
             inflight: options.inflight,

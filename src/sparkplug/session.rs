@@ -19,9 +19,9 @@ use super::node::Node;
 use super::station::StationState;
 use super::{EdgeState, SparkplugOptions};
 use crate::clock::Clock;
-use crate::publish::PublishOptions;
 use crate::publish::backoff::Backoff;
 use crate::publish::transport::{Connection, Dial, DialOptions, Event, Token};
+use crate::publish::{Protocol, PublishOptions};
 use crate::store::Record;
 
 /// How often time is looked at, at the least.
@@ -207,6 +207,7 @@ impl<D: Dial> Session<D> {
         let mut filters = self.parts.node.command_topics();
         filters.extend(self.host.iter().map(|host| host.topic().to_owned()));
         let mut broker = self.parts.broker.clone();
+        broker.protocol = Protocol::V311;
         broker.max_packet_bytes = broker.max_packet_bytes.max(PACKET_MIN_BYTES);
         let client_id = self.parts.options.client_id.clone();
         let read = move || DialOptions::read(&broker, &client_id, last_will, filters);

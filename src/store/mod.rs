@@ -133,9 +133,23 @@ impl Store {
         Reader::open(&self.0.path)
     }
 
-    /// Messages that are to be sent, oldest first: at most `limit`, with an id above `after`.
-    pub fn unsent(&self, limit: usize, after: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        self.sql("read the outbox", |connection| outbox::unsent(connection, limit, after))
+    /// Messages that are to be sent, oldest first: at most `limit`, with an id above `after` and up to
+    /// `upto`, without those of the stations `but`.
+    pub fn unsent(
+        &self,
+        limit: usize,
+        after: i64,
+        upto: i64,
+        but: &[String],
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.sql("read the outbox", |connection| {
+            outbox::unsent(connection, limit, after, upto, but)
+        })
+    }
+
+    /// The number of the newest message, sent or not; 0 if there was none.
+    pub fn newest_message(&self) -> Result<i64, StoreError> {
+        self.sql("read the outbox", |connection| outbox::newest(connection))
     }
 
     /// Notes that the broker has acknowledged these messages. Repeating it changes nothing.

@@ -4,8 +4,10 @@
 //!
 //! 1. A message is written in the transaction of the inspection that it tells of. Neither exists
 //!    without the other.
-//! 2. Its bytes are made once and never change: sent again, it is the same to the byte, and its
-//!    `result_id` lets a receiver drop the second copy.
+//! 2. Its bytes are made once and never change. When it is sent, one member (`replayed`: whether it
+//!    is sent late) is put before the others, by the rule in `publish/envelope.rs`, and nothing else:
+//!    sent again, it is the same to the byte but for that member, and its `result_id` lets a receiver
+//!    drop the second copy.
 //! 3. A row is in one of three states, and moves only along these arrows:
 //!
 //!    ```text
@@ -15,7 +17,8 @@
 //!
 //! 4. It is marked sent on its PUBACK and on nothing else. A crash between the two sends it once
 //!    more; nothing sends it less than once.
-//! 5. Unsent rows are read in the order of `id`, which is the order of commits.
+//! 5. Unsent rows are read in the order of `id`, which is the order of commits: those of the last
+//!    seconds and older ones apart, so that what is live need not wait for what is late.
 //! 6. Only sent rows are deleted, and never the newest sent one of a station: it is the retained
 //!    `last` message, to be set again when a broker comes back without its memory.
 //!
@@ -125,21 +128,33 @@ pub(super) fn insert(
         .map(drop)
 }
 
-/// Unsent rows with an id above `after`, at most `limit`, oldest first.
+/// Unsent rows with an id above `after` and up to `upto`, at most `limit`, oldest first, without
+/// those of the stations `but`.
 pub(super) fn unsent(
     connection: &Connection,
     limit: usize,
     after: i64,
+    upto: i64,
+    but: &[String],
 ) -> rusqlite::Result<Vec<OutboxRow>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let but = serde_json::Value::from(but).to_string();
     connection
         .prepare_cached(
             "SELECT id, result_id, station, payload FROM outbox
-             WHERE sent_wall_ms IS NULL AND quarantine_reason IS NULL AND id > ?1
-             ORDER BY id LIMIT ?2",
+             WHERE sent_wall_ms IS NULL AND quarantine_reason IS NULL AND id > ?1 AND id <= ?2
+               AND station NOT IN (SELECT value FROM json_each(?3))
+             ORDER BY id LIMIT ?4",
         )?
-        .query_map([after, limit], outbox_row)?
+        .query_map(params![after, upto, but, limit], outbox_row)?
         .collect()
+}
+
+/// The highest id; 0 if there is no row.
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(id), 0) FROM outbox")?
+        .query_row([], |row| row.get(0))
 }
 
 /// Notes the acknowledgement of `ids` in one transaction.

@@ -1,11 +1,13 @@
 //! Delivery over a made-up transport that fails wherever a network can: before a message arrived,
 //! after it arrived, before and after its acknowledgement. Whatever it does, every message arrives,
-//! first copies arrive in order, and none is marked sent that was not acknowledged.
+//! first copies arrive in order within what is live and
+//! within what is late, and none is marked sent that was not acknowledged.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use inspectd::publish::envelope;
 use inspectd::publish::transport::{
     Connection, Dial, DialOptions, Event, Limits, Packet, Refused, Token,
 };
@@ -162,7 +164,9 @@ impl Connection for FakeConnection {
     async fn close(self) {}
 }
 
-async fn deliver(fates: Vec<Fate>, messages: u64) {
+/// Delivers `late` messages that were committed before the publisher began, and `live` ones after;
+/// `yields`: it has a turn after each of these.
+async fn deliver(fates: Vec<Fate>, late: u64, live: u64, yields: bool) -> Arc<Mutex<FakeBroker>> {
     let dir = tempdir().expect("a folder");
     let store = open(dir.path());
     let broker = Arc::new(Mutex::new(FakeBroker { fates: fates.into(), ..Default::default() }));
@@ -170,31 +174,75 @@ async fn deliver(fates: Vec<Fate>, messages: u64) {
     options.inflight = INFLIGHT;
     options.backoff_min = Duration::from_millis(1);
     options.backoff_max = Duration::from_millis(2);
-    let dial = FakeDial(Arc::clone(&broker));
-    let publisher =
-        Publisher::spawn_over(dial, options, store.clone(), clock(), None).expect("good options");
-    let mut payloads = Vec::new();
-    for job_id in 1..=messages {
+    options.backlog_per_s = 10_000;
+    options.live_for = Duration::from_secs(3600);
+    let commit = |job_id: u64| {
         let payload = format!("{{\"job_id\":{job_id}}}").into_bytes();
-        let message = OutboxMessage { kind: TopicKind::Result, payload: payload.clone() };
+        let message = OutboxMessage { kind: TopicKind::Result, payload };
         store.commit(&inspection("left", job_id), &[message]).expect("a commit");
+    };
+    (1..=late).for_each(commit);
+    let dial = FakeDial(Arc::clone(&broker));
+    let publisher = Publisher::spawn_over(dial, options, store.clone(), clock(), None);
+    let publisher = publisher.expect("good options");
+    for job_id in late + 1..=late + live {
+        commit(job_id);
         publisher.wake();
-        payloads.push(payload);
-        tokio::task::yield_now().await;
+        if yields {
+            tokio::task::yield_now().await;
+        }
     }
     let drained = publisher.drain_and_stop(DEADLINE).await;
     assert_eq!(drained.unsent, 0, "all were delivered within the deadline");
+    broker
+}
 
-    let broker = broker.lock().expect("no panic");
-    let mut first = Vec::new();
+/// First copies in the order in which they came, each with its mark.
+fn first_copies(broker: &FakeBroker) -> Vec<(u64, bool)> {
+    let mut first: Vec<(u64, bool)> = Vec::new();
     for payload in &broker.arrived {
-        if !first.contains(payload) {
-            first.push(payload.clone());
+        let sent: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+        let job_id = sent["job_id"].as_u64().expect("a number");
+        let replayed = sent["replayed"].as_bool().expect("a mark");
+        // What is around the row's bytes is the mark and nothing else.
+        let row = envelope::open(payload).expect("sealed");
+        assert_eq!(row, format!("{{\"job_id\":{job_id}}}").into_bytes());
+        match first.iter().find(|(known, _)| *known == job_id) {
+            Some((_, before)) => assert_eq!(*before, replayed, "no row grew old meanwhile"),
+            None => first.push((job_id, replayed)),
         }
     }
-    assert_eq!(first, payloads, "each arrived, first copies in order");
-    assert_eq!(broker.acknowledged, payloads.into_iter().collect(), "sent means acknowledged");
+    first
+}
+
+async fn every_message_arrives(fates: Vec<Fate>, late: u64, live: u64) {
+    let broker = deliver(fates, late, live, true).await;
+    let broker = broker.lock().expect("no panic");
+    let first = first_copies(&broker);
+    let of = |replayed: bool| -> Vec<u64> {
+        first.iter().filter(|(_, mark)| *mark == replayed).map(|(job_id, _)| *job_id).collect()
+    };
+    assert_eq!(of(true), (1..=late).collect::<Vec<_>>(), "the backlog arrived, in order");
+    assert_eq!(of(false), (late + 1..=late + live).collect::<Vec<_>>(), "what is live, in order");
+    let arrived: BTreeSet<Vec<u8>> = broker.arrived.iter().cloned().collect();
+    assert_eq!(broker.acknowledged, arrived, "sent means acknowledged");
     assert!(broker.most_under_way <= usize::from(INFLIGHT), "{}", broker.most_under_way);
+}
+
+#[test]
+fn neither_live_results_nor_backlog_starve() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // All is committed before the publisher has its first turn: 40 wait, and 100 are live.
+    let broker = runtime.expect("a runtime").block_on(deliver(Vec::new(), 40, 100, false));
+    let broker = broker.lock().expect("no panic");
+    let first = first_copies(&broker);
+    assert!(!first[0].1, "what is live goes first");
+    let last_live = first.iter().rposition(|(_, replayed)| !replayed).expect("100 of them");
+    let passed = first[..last_live].iter().filter(|(_, replayed)| *replayed).count();
+    // One after every eight.
+    assert!((11..=13).contains(&passed), "{passed} late ones went before the last live one");
+    let run = first[..last_live].split(|(_, replayed)| *replayed).map(<[_]>::len).max();
+    assert!(run <= Some(8), "a run of {run:?} live ones while late ones waited");
 }
 
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
@@ -213,8 +261,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_message_arrives_over_a_line_that_breaks(fates in fates(), messages in 0..20u64) {
+    fn every_message_arrives_over_a_line_that_breaks(
+        fates in fates(),
+        late in 0..12u64,
+        live in 0..16u64,
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(deliver(fates, messages));
+        runtime.expect("a runtime").block_on(every_message_arrives(fates, late, live));
     }
 }

@@ -23,7 +23,10 @@ mod grammar;
 #[cfg(feature = "gst")]
 mod line;
 mod mqtt;
+mod mqtt_5;
 mod mqtt_inbox;
+mod mqtt_late;
+mod mqtt_tls;
 mod outbox_model;
 mod overload;
 mod pipeline;
@@ -32,6 +35,7 @@ mod quantize;
 mod replay;
 #[cfg(feature = "gst")]
 mod rtsp;
+mod schemas;
 mod sparkplug;
 mod store;
 mod support;

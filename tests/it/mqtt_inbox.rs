@@ -40,7 +40,7 @@ fn answer(message: &Incoming, text: &str) -> Reply {
         topic: format!("{}/reply", message.topic),
         payload: format!("{{\"answer\":\"{text}\"}}").into_bytes(),
         correlation: message.correlation.clone(),
-        schema: "reply/1",
+        schema: "reply.v1",
     }
 }
 

@@ -127,15 +127,25 @@ impl Model {
         assert_eq!(state.quarantined, self.of(State::Quarantined).count() as u64);
         assert_eq!(state.oldest_age.is_some(), !unsent.is_empty());
         let plain = |row: &ModelRow| (row.id, row.payload.clone());
-        let read = |limit: usize, after: i64| -> Vec<(i64, Vec<u8>)> {
-            let rows = store.unsent(limit, after).expect("read");
+        let read = |limit: usize, after: i64, upto: i64, but: &[&str]| -> Vec<(i64, Vec<u8>)> {
+            let but: Vec<String> = but.iter().map(|&name| name.to_owned()).collect();
+            let rows = store.unsent(limit, after, upto, &but).expect("read");
             rows.into_iter().map(|row| (row.id, row.payload)).collect()
         };
         let all: Vec<_> = unsent.iter().map(|row| plain(row)).collect();
-        assert_eq!(read(usize::MAX, 0), all);
+        assert_eq!(read(usize::MAX, 0, i64::MAX, &[]), all);
         let after = unsent.first().map_or(0, |row| row.id);
         let window: Vec<_> = all.iter().filter(|row| row.0 > after).take(2).cloned().collect();
-        assert_eq!(read(2, after), window);
+        assert_eq!(read(2, after, i64::MAX, &[]), window);
+        // Wherever the line is drawn between live and backlog, each row is on one side of it.
+        let middle = all.get(all.len() / 2).map_or(0, |row| row.0);
+        let (backlog, live) = (read(99, 0, middle, &[]), read(99, middle, i64::MAX, &[]));
+        assert_eq!([backlog, live].concat(), all);
+        let left: Vec<_> =
+            unsent.iter().filter(|row| row.station == "left").map(|row| plain(row)).collect();
+        assert_eq!(read(99, 0, i64::MAX, &["right", "none"]), left);
+        let newest = store.newest_message().expect("read");
+        assert_eq!(newest, self.next_id, "the newest row is never tidied away");
         for station in ["left", "right"] {
             let newest = self.of(State::Sent).rfind(|row| row.station == station);
             let found = store.last_sent(station).expect("read");

@@ -314,7 +314,7 @@ fn check_after_kill(dir: &Path, acknowledged: &[(i64, String)]) {
     for (sequence, result_id) in acknowledged {
         assert_eq!(&records[*sequence as usize - 1].result_id, result_id);
     }
-    let unsent = store.unsent(usize::MAX, 0).expect("read");
+    let unsent = store.unsent(usize::MAX, 0, i64::MAX, &[]).expect("read");
     assert_eq!(unsent.len(), records.len(), "one message for each record");
     for (record, row) in records.iter().zip(&unsent) {
         let look = record.inspection().expect("whole");

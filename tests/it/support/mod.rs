@@ -1,6 +1,7 @@
 //! What several subjects share: brokers, sites, servers.
 
 pub mod adapters;
+pub mod certificates;
 pub mod delivery;
 pub mod edge;
 pub mod host_application;

@@ -23,11 +23,17 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// Starts one on a free port and waits until it listens.
     pub fn start() -> Mosquitto {
+        Mosquitto::configured(|_| String::new())
+    }
+
+    /// As [`Mosquitto::start`], with more lines in its configuration; `lines` may put files beside it.
+    pub fn configured(lines: impl FnOnce(&Path) -> String) -> Mosquitto {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let lines = lines(folder.path());
         // Another process may take the port between here and the broker's start: try again then.
         for _ in 0..10 {
             let port = free_port();
-            write_config(folder.path(), port);
+            write_config(folder.path(), port, &lines);
             if let Some(child) = launch(folder.path(), port) {
                 return Mosquitto { port, child, folder };
             }
@@ -51,6 +57,18 @@ impl Mosquitto {
         let pid = libc::pid_t::try_from(self.child.id()).expect("a process number");
         // SAFETY: sends a signal to our own child, which has not been waited for.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0, "mosquitto can be stopped");
+    }
+
+    /// Its folder, with its configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Lets it read its access rules again: SIGHUP.
+    pub fn reload(&self) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a process number");
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0, "mosquitto can be signalled");
     }
 
     /// Starts it again on the same port, without memory.
@@ -79,9 +97,10 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-fn write_config(folder: &Path, port: u16) {
+fn write_config(folder: &Path, port: u16, lines: &str) {
     let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n"
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n\
+         user root\n{lines}\n"
     );
     std::fs::write(folder.join("mosquitto.conf"), text).expect("a file in a temporary folder");
 }
