@@ -126,15 +126,15 @@ pub enum SparkplugError {
 pub struct EdgeState {
     /// The broker has accepted us and the connection has not failed since.
     pub connected: bool,
-    /// The births are out.
+    /// The births were handed to the connection.
     pub born: bool,
     /// The number of the present or last connection.
     pub bd_seq: u8,
     /// Births of the edge node since the start.
     pub births: u64,
-    /// Results told since the start.
+    /// Results handed to a connection since the start.
     pub sent: u64,
-    /// Those of them that were told as history.
+    /// Those of them that went as history.
     pub sent_late: u64,
     /// Results that were too many to be told late, since the start.
     pub skipped: u64,

@@ -65,7 +65,7 @@ async fn perform() -> Play {
     edge.wait("births", |state| state.born && state.births == 1).await;
     act(Act::Offline(99)).await;
     edge.commit("left", 1);
-    edge.wait("a result after an old message", |state| state.sent == 1).await;
+    tap.wait("a result after an old message", |log| log.of("DDATA").len() == 1).await;
     act(Act::Offline(100)).await;
     edge.wait("another connection", |state| state.bd_seq == 1).await;
     edge.commit("left", 2);

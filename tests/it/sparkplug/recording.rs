@@ -73,7 +73,9 @@ async fn record() -> Recording {
     edge.stop().await;
 
     let edge = Edge::start_with(dir.path(), tap.port(), beating);
-    edge.wait("births after a restart", |state| state.born).await;
+    let second = |sent: &Sent| sent.connection == 1 && sent.verb() == "DBIRTH";
+    tap.wait("births after a restart", |log| log.sent().into_iter().filter(second).count() == 2)
+        .await;
     let deaths =
         |heard: &[Heard]| heard.iter().filter(|one| one.topic == topic("NDEATH", None)).count();
     host.wait("the goodbye", |heard| deaths(&heard.messages) == 1).await;
