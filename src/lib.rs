@@ -29,6 +29,7 @@ pub mod provenance;
 pub mod publish;
 pub mod roi;
 pub mod simulate;
+pub mod sparkplug;
 pub mod station;
 pub mod store;
 pub mod telemetry;

@@ -137,6 +137,9 @@ fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(out, "records    {}", settings.store.path.display())?;
     writeln!(out, "evidence   {}", settings.store.evidence_dir.display())?;
+    if let Some(edge) = &settings.sparkplug {
+        writeln!(out, "sparkplug  group {}, edge node {}", edge.group_id, edge.edge_node_id)?;
+    }
     match &settings.broker {
         Some(broker) => writeln!(
             out,

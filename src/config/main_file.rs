@@ -5,6 +5,7 @@ use std::path::Path;
 use super::broker;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
+use super::sparkplug;
 use crate::store::StoreOptions;
 use crate::store::sign::SignKey;
 use crate::telemetry::Format;
@@ -35,9 +36,14 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
         }
         (false, _) => Some(None),
     };
+    let sparkplug = top.table("sparkplug");
+    let node = name.as_ref().map_or("unnamed", |name| name.get_ref().as_str());
+    let has_broker = !matches!(broker, Some(None));
+    let sparkplug = sparkplug::read(sparkplug, node, &store.path, has_broker);
     let log = read_log(top.table("log"));
     top.finish();
-    Some(Settings { device: name?.into_inner(), model: model?, store, broker: broker?, log })
+    let device = name?.into_inner();
+    Some(Settings { device, model: model?, store, broker: broker?, sparkplug, log })
 }
 
 fn read_model(mut table: Reader<'_>) -> Option<Model> {

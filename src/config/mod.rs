@@ -18,6 +18,7 @@ mod main_file;
 mod reader;
 mod report;
 mod settings;
+mod sparkplug;
 mod station;
 mod words;
 
@@ -102,14 +103,25 @@ fn with_stations(
     }
     if let Some(broker) = &mut settings.broker {
         let worked = broker.check().is_ok();
-        broker.stations = stations.iter().map(|station| station.name.clone()).collect();
+        broker.stations = names(stations);
         // What was wrong without the stations has been reported with its line.
         if let (true, Err(why)) = (worked, broker.check()) {
             let remedy = "raise `max_packet_kib` in [broker], or serve fewer stations";
             problems.push(Problem::error(why.to_string()).remedy(remedy));
         }
     }
+    if let Some(sparkplug) = &mut settings.sparkplug {
+        sparkplug.stations = names(stations);
+        if let Err(why) = sparkplug.check() {
+            let remedy = "give the station, or the ids in [sparkplug], another name";
+            problems.push(Problem::error(why.to_string()).remedy(remedy));
+        }
+    }
     settings
+}
+
+fn names(stations: &[Station]) -> Vec<String> {
+    stations.iter().map(|station| station.name.clone()).collect()
 }
 
 fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) -> Vec<Station> {

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::publish::PublishOptions;
+use crate::sparkplug::SparkplugOptions;
 use crate::store::StoreOptions;
 use crate::telemetry;
 use crate::vlm::config::LongContext;
@@ -25,6 +26,8 @@ pub struct Settings {
     /// `[broker]`: where results are sent. `None`, without that table: records are kept and
     /// nothing is sent.
     pub broker: Option<PublishOptions>,
+    /// `[sparkplug]`: how the device shows itself by Sparkplug. `None`, without that table: not at all.
+    pub sparkplug: Option<SparkplugOptions>,
     /// `[log]`: what the log tells.
     pub log: Log,
 }

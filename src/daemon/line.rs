@@ -103,13 +103,17 @@ impl Line {
             match self.camera.next(LOOK_AROUND) {
                 Delivery::Frame(frame) => self.see(&frame, out),
                 Delivery::NoFrame => self.record_old_loss(out),
-                Delivery::Back => telemetry::camera_back(&self.station.name),
+                Delivery::Back => {
+                    telemetry::camera_back(&self.station.name);
+                    out.recorder.camera_delivers(&self.station.name, true);
+                }
                 Delivery::Lost { reason } => self.lose(&reason, out),
                 Delivery::Ended => {
                     telemetry::camera_ended(&self.station.name);
                     let events = self.trigger.interrupt("the pictures ended");
                     self.handle(events, out);
                     if !(self.station.camera.repeat && self.play_again()) {
+                        out.recorder.camera_delivers(&self.station.name, false);
                         break;
                     }
                 }
@@ -137,6 +141,7 @@ impl Line {
 
     fn lose(&mut self, reason: &str, out: &Out<'_>) {
         self.is_blind = true;
+        out.recorder.camera_delivers(&self.station.name, false);
         if let Some(orders) = &mut self.orders {
             orders.forget_frame();
         }

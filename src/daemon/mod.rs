@@ -31,6 +31,7 @@ use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
 use crate::plc::ExpectHandler;
 use crate::publish::topics::Topics;
 use crate::publish::{Publisher, PublisherHandle};
+use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::station::Station;
 use crate::store::{Store, events};
 use crate::telemetry;
@@ -125,12 +126,14 @@ pub fn serve<M: Model + Send>(
     let runtime = runtime()?;
     let commands = take_commands(settings, &desks, &clock)?;
     let publisher = start_publisher(&runtime, settings, &store, &clock, commands.as_ref())?;
+    let edge = start_edge_node(&runtime, settings, &store, &clock)?;
     for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
         desk.connect(publisher);
     }
     let recorder = Recorder::new(Office {
         store: store.clone(),
         publisher: publisher.clone(),
+        edge: edge.clone(),
         desks: &desks,
         clerk: clerk.clone(),
         stop: Arc::clone(&stop),
@@ -149,13 +152,7 @@ pub fn serve<M: Model + Send>(
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::new(ledger));
     let beside = Beside { watcher: &watcher, clerk: &clerk, commands: commands.as_deref() };
     let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside);
-    let drained = publisher.map(|publisher| {
-        let acknowledged = publisher.state().borrow().sent;
-        let drained = runtime.block_on(publisher.drain_and_stop(DRAIN_TIMEOUT));
-        let sent = publisher.state().borrow().sent.max(acknowledged);
-        (drained.unsent, sent)
-    });
-    let (unsent, acknowledged) = drained.unwrap_or_default();
+    let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     let records = recorder.records();
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
         // Nothing is lost by it: the next start says that this run did not end in good order.
@@ -304,6 +301,39 @@ struct Beside<'b> {
     watcher: &'b Watcher,
     clerk: &'b Clerk,
     commands: Option<&'b Commands>,
+}
+
+fn start_edge_node(
+    runtime: &tokio::runtime::Runtime,
+    settings: &Settings,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<EdgeHandle>, DaemonError> {
+    let (Some(options), Some(broker)) = (settings.sparkplug.clone(), settings.broker.clone())
+    else {
+        return Ok(None);
+    };
+    let _inside = runtime.enter();
+    // Commands from hosts are refused until stations take any.
+    EdgeNode::spawn(options, broker, store, Arc::clone(clock), None)
+        .map(Some)
+        .map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// Sends what waits and ends both connections; answers the results unsent, and those acknowledged.
+async fn say_goodbye(publisher: Option<PublisherHandle>, edge: Option<EdgeHandle>) -> (u64, u64) {
+    let edge = async {
+        if let Some(edge) = edge {
+            edge.stop(DRAIN_TIMEOUT).await;
+        }
+    };
+    let publisher = async {
+        let Some(publisher) = publisher else { return (0, 0) };
+        let acknowledged = publisher.state().borrow().sent;
+        let drained = publisher.drain_and_stop(DRAIN_TIMEOUT).await;
+        (drained.unsent, publisher.state().borrow().sent.max(acknowledged))
+    };
+    tokio::join!(publisher, edge).0
 }
 
 /// Runs the threads to their end and answers the frames delivered and dropped.

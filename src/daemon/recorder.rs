@@ -12,6 +12,7 @@ use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EvidenceKeeper};
 use crate::publish::PublisherHandle;
+use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::{Store, events};
 use crate::telemetry;
 
@@ -19,6 +20,7 @@ use crate::telemetry;
 pub struct Recorder {
     store: Store,
     publisher: Option<PublisherHandle>,
+    edge: Option<EdgeHandle>,
     lines: bool,
     colour: bool,
     /// By the station's name.
@@ -37,6 +39,8 @@ pub struct Office<'o> {
     pub store: Store,
     /// Who is woken by them.
     pub publisher: Option<PublisherHandle>,
+    /// The Sparkplug edge node, which is woken, too.
+    pub edge: Option<EdgeHandle>,
     /// Who is told of them.
     pub desks: &'o [Arc<Desk>],
     /// Who writes them.
@@ -52,7 +56,7 @@ pub struct Office<'o> {
 impl Recorder {
     /// A recorder that has recorded nothing yet.
     pub fn new(office: Office<'_>) -> Recorder {
-        let Office { store, publisher, desks, clerk, stop, run, lines } = office;
+        let Office { store, publisher, edge, desks, clerk, stop, run, lines } = office;
         let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
@@ -62,6 +66,7 @@ impl Recorder {
         Recorder {
             store,
             publisher,
+            edge,
             lines,
             colour,
             desks: desks.iter().map(named).collect(),
@@ -116,6 +121,9 @@ impl Recorder {
                 if let Some(publisher) = &self.publisher {
                     publisher.wake();
                 }
+                if let Some(edge) = &self.edge {
+                    edge.wake();
+                }
                 fault::point(fault::RECORD_TOLD);
                 if let (Some(desk), Some(message)) = (desk, messages.first()) {
                     desk.recorded(inspection, sequence, &message.payload);
@@ -139,6 +147,13 @@ impl Recorder {
     fn fail(&self, error: DaemonError, why: &'static str) {
         self.failure.lock().unwrap_or_else(|lock| lock.into_inner()).get_or_insert(error);
         self.stop.set(why);
+    }
+
+    /// Tells whether the camera of `station` delivers.
+    pub fn camera_delivers(&self, station: &str, delivers: bool) {
+        if let Some(edge) = &self.edge {
+            edge.set_state(station, StationState::of_camera(delivers));
+        }
     }
 
     /// A small picture of the first evidence, if results carry one. Without it the result goes.

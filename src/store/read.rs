@@ -148,6 +148,25 @@ impl Reader {
         }
     }
 
+    /// The records above `sequence`, oldest first, `limit` at most.
+    pub fn after(&self, sequence: i64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM inspections WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.sql("read records", |connection| {
+            connection.prepare_cached(&sql)?.query_map([sequence, limit], record)?.collect()
+        })
+    }
+
+    /// The sequence number of the newest record; 0 while there is none.
+    pub fn newest(&self) -> Result<i64, StoreError> {
+        self.sql("look up the newest record", |connection| {
+            let sql = "SELECT coalesce(max(sequence), 0) FROM inspections";
+            connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+        })
+    }
+
     /// The record that is called `wanted`: its sequence number, its result_id, or the beginning of
     /// that, from 8 characters on. `Ambiguous` if more than one begins so.
     pub fn find(&self, wanted: &str) -> Result<Option<Record>, StoreError> {

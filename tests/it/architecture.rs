@@ -24,6 +24,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("store", &["clock", "fault", "frame", "inspection", "verdict"]),
     ("expected", &["provenance", "verdict"]),
     ("publish", &["clock", "fault", "inspection", "store", "verdict"]),
+    ("sparkplug", &["clock", "inspection", "provenance", "publish", "store", "verdict"]),
     (
         "config",
         &[
@@ -31,6 +32,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "plc",
             "publish",
             "roi",
+            "sparkplug",
             "station",
             "store",
             "telemetry",
@@ -54,6 +56,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "inspector",
             "plc",
             "publish",
+            "sparkplug",
             "station",
             "store",
             "telemetry",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use inspectd::camera::Source;
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
+use inspectd::sparkplug::SparkplugOptions;
 use inspectd::station::Task;
 use inspectd::store::sign::SignKey;
 use inspectd::verdict::DefectRule;
@@ -543,6 +544,24 @@ fn a_recipe_has_its_own_questions_and_digest() {
 }
 
 #[test]
+fn an_edge_node_needs_a_broker_and_ids() {
+    let broker = "[broker]\nhost = \"10.0.0.5\"\n";
+    let main = format!("{MAIN}\n[sparkplug]\ngroup_id = \"a/b\"\nedge_node = \"x\"\n");
+    assert_main_words("sparkplug_without_broker", &main);
+    let main = format!("{MAIN}\n{broker}\n[sparkplug]\nprimary_host_id = \"scada#1\"\n");
+    assert_main_words("sparkplug_without_group", &main);
+    let files = Files::new(
+        format!("{MAIN}\n{broker}\n[sparkplug]\ngroup_id = \"Plant 1\"\nheartbeat_s = 0\n"),
+        &[("demo.toml", STATION.as_bytes())],
+    );
+    let edge = files.load().unwrap_or_else(|why| panic!("{why}")).settings.sparkplug;
+    let edge = edge.expect("the table is there");
+    assert_eq!((edge.edge_node_id.as_str(), edge.heartbeat), ("box", None));
+    assert_eq!(edge.stations, ["demo"]);
+    assert_eq!(edge.client_id, "inspectd-box-sparkplug");
+}
+
+#[test]
 fn each_example_is_good() {
     let loaded = config::load(&examples().join("inspectd.toml"));
     let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));
@@ -580,6 +599,10 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let stations = ["demo".to_owned()];
     let default = publish::PublishOptions::new("192.168.1.20", 1883, "line-1", &stations);
     assert_eq!(format!("{broker:?}"), format!("{default:?}"));
+    let edge = shown.settings.sparkplug.expect("the manual has an edge node");
+    let database = &shown.settings.store.path;
+    let default = SparkplugOptions::new("Plant 1", "line-1", &stations, database);
+    assert_eq!(SparkplugOptions { primary_host_id: None, ..edge }, default);
     assert_eq!(shown.settings.log, config::Log::default());
     let files = Files::new(&text, &[("demo.toml", STATION.as_bytes())]);
     let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;

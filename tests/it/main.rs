@@ -43,6 +43,7 @@ mod replay;
 mod rtsp;
 mod serial;
 mod schemas;
+mod sparkplug;
 mod store;
 mod support;
 mod trigger;

@@ -4,8 +4,10 @@ pub mod adapters;
 pub mod chain_log;
 pub mod certificates;
 pub mod delivery;
+pub mod edge;
 #[cfg(feature = "fault-points")]
 pub mod faulty_link;
+pub mod host_application;
 pub mod hub;
 pub mod mosquitto;
 pub mod plc;
@@ -13,4 +15,5 @@ pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;
 pub mod station;
+pub mod tap;
 pub mod wide_model;
