@@ -221,6 +221,26 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// Another program holds the database.
+    #[error(
+        "cannot {doing}: the database {path} is locked by another program; nothing was changed: \
+         close what has it open (a database browser, a copy of it in progress) and start again",
+        path = .path.display()
+    )]
+    Locked {
+        /// What was tried.
+        doing: &'static str,
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A backup cannot be made there, or is not what it should be.
+    #[error("cannot make the backup {path}: {why}", path = .path.display())]
+    Backup {
+        /// The backup's file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// Anything else that SQLite refused.
     #[error(
         "cannot {doing} in the database {path}: {why}; check the disk, and the system's log for \
@@ -249,6 +269,7 @@ impl StoreError {
             Some(Code::DiskFull) => StoreError::Full { doing, path },
             Some(Code::DatabaseCorrupt) => StoreError::Corrupt { path, what: why.to_string() },
             Some(Code::NotADatabase) => StoreError::NotOurs { path, what: NOT_SQLITE.to_owned() },
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => StoreError::Locked { doing, path },
             Some(Code::ReadOnly) => StoreError::NotWritable { path },
             Some(Code::CannotOpen) => StoreError::Open { path, why },
             _ => StoreError::Sql { doing, path, why },

@@ -22,11 +22,33 @@ const UNFINISHED: &str = ".unfinished";
 /// The file of the evidence with digest `sha256` under the folder `dir`. A text that is no digest
 /// leads to a path that does not exist, never out of `dir`.
 pub fn path(dir: &Path, sha256: &str) -> PathBuf {
-    let plain = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !plain {
+    if !is_digest(sha256) {
         return dir.join("no-such-digest");
     }
     dir.join(&sha256[..2]).join(format!("{sha256}.png"))
+}
+
+/// Whether `text` can be the name of an evidence file: 64 hexadecimal digits.
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The names of all evidence files under the folder `dir`, in no order. What has another name is
+/// not ours and left out.
+pub(super) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for folder in std::fs::read_dir(dir)? {
+        let folder = folder?;
+        let name = folder.file_name();
+        let Some(beginning) = name.to_str().filter(|name| name.len() == 2) else { continue };
+        for file in std::fs::read_dir(folder.path())? {
+            let name = file?.file_name();
+            let digest = name.to_str().and_then(|name| name.strip_suffix(".png"));
+            let ours = |digest: &&str| is_digest(digest) && digest.starts_with(beginning);
+            found.extend(digest.filter(ours).map(str::to_owned));
+        }
+    }
+    Ok(found)
 }
 
 /// The PNG file of `picture`, as bytes. Quick compression: the line waits for it.
@@ -81,14 +103,18 @@ impl EvidenceFolder {
         // the name with nothing behind it.
         let kept = std::fs::metadata(&path).is_ok_and(|file| file.len() == bytes.len() as u64);
         if !kept {
-            self.write(&path, &bytes).map_err(|why| match why.kind() {
-                std::io::ErrorKind::StorageFull => {
-                    StoreError::Full { doing: "keep a picture", path: path.clone() }
-                }
-                _ => StoreError::Evidence { path: path.clone(), why: why.to_string() },
-            })?;
+            self.put_bytes(&name, &bytes)?;
         }
         Ok(name)
+    }
+
+    /// Writes the file of the evidence that is called `name`, whole or not at all.
+    pub(super) fn put_bytes(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = path(&self.dir, name);
+        self.write(&path, bytes).map_err(|why| match why.kind() {
+            std::io::ErrorKind::StorageFull => StoreError::Full { doing: "keep a picture", path },
+            _ => StoreError::Evidence { path, why: why.to_string() },
+        })
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -97,10 +123,17 @@ impl EvidenceFolder {
         let folder = path.parent().unwrap_or(&self.dir);
         let made_folder = !folder.is_dir();
         std::fs::create_dir_all(folder)?;
-        let mut file = File::create(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
+        let finish = || -> std::io::Result<()> {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&unfinished, path)
+        };
+        if let Err(why) = finish() {
+            // What a full disk left of it would take the last room from the records.
+            let _ = std::fs::remove_file(&unfinished);
+            return Err(why);
+        }
         // The name is in the folder, and a new folder's name in the folder above: both must be on
         // the disk before the record that names the file.
         File::open(folder)?.sync_all()?;

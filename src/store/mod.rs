@@ -9,6 +9,7 @@
 pub mod anchor;
 mod append;
 mod audit;
+pub mod backup;
 mod begin;
 mod canonical;
 pub mod chain;
@@ -18,6 +19,7 @@ pub mod events;
 pub mod evidence;
 pub mod export;
 pub mod history;
+pub mod labelled;
 mod open;
 mod outbox;
 mod read;
@@ -104,10 +106,7 @@ impl Store {
     /// Opens the record for writing, or makes it. A damaged database is moved aside, and a new chain
     /// goes on that names the old one's head. Every error here is a reason not to start.
     pub fn open(options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Store, StoreError> {
-        let folder = match options.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = backup::folder_of(&options.path);
         std::fs::create_dir_all(folder).map_err(|why| StoreError::from_io(folder, why))?;
         let lock = WriterLock::take(&options.path)?;
         let key = options.sign_key.as_deref().map(SignKey::read).transpose()?;

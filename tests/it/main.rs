@@ -7,6 +7,7 @@
 mod accuracy;
 mod adapters;
 mod architecture;
+mod backup;
 mod bench;
 #[cfg(feature = "gst")]
 mod camera;
@@ -17,6 +18,7 @@ mod chain_events;
 mod cli;
 mod config;
 mod delivery_model;
+mod export;
 mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
