@@ -1,8 +1,10 @@
-//! `inspectd audit`: read the log, verify it, copy it, and add to it what an operator decided.
+//! `inspectd audit`: read the log, verify it, copy it, see to its pictures, and add to it what an
+//! operator decided.
 
 mod backup;
 mod export;
 mod operator;
+mod prune;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
@@ -27,7 +29,8 @@ Examples:
   inspectd audit key --out /etc/inspectd/device.key
   inspectd audit export --format parquet --out year.parquet
   inspectd audit export --labelled set --region label
-  inspectd audit backup --to /mnt/backup --evidence";
+  inspectd audit backup --to /mnt/backup --evidence
+  inspectd audit prune --dry-run";
 
 /// Records that `list` shows when nothing is selected.
 const LIST_LAST: u32 = 20;
@@ -74,6 +77,8 @@ enum Command {
     Export(export::Arguments),
     /// Copy the log while the daemon writes it, and check the copy.
     Backup(backup::Arguments),
+    /// Remove pictures as [retention] says, which the daemon does by itself. Records stay.
+    Prune(prune::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -123,7 +128,7 @@ impl Selection {
     }
 }
 
-/// Opens the log, beside a running daemon or not, and answers. Only `disposition` writes.
+/// Opens the log, beside a running daemon or not, and answers. Only `disposition` and `prune` write.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Command::Key { out } = &arguments.command {
         // It needs no log and no configuration.
@@ -137,10 +142,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let there = arguments.database.is_none() || options.evidence_dir.is_dir();
     let evidence_dir = there.then_some(options.evidence_dir.as_path());
     let mut out = BufWriter::new(io::stdout());
-    if let Command::Disposition(wanted) = &arguments.command {
+    match &arguments.command {
+        Command::Prune(wanted) if !wanted.dry_run => return prune::run(&options),
         // With no reader beside it, SQLite tidies up when it is done.
-        operator::dispose(&options.path, wanted, &mut out)?;
-        return Ok(out.flush()?);
+        Command::Disposition(wanted) => {
+            operator::dispose(&options.path, wanted, &mut out)?;
+            return Ok(out.flush()?);
+        }
+        _ => {}
     }
     let reader = Reader::open(&options.path).map_err(|error| Exit::Store.because(error))?;
     match &arguments.command {
@@ -162,6 +171,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Disposition(_) | Command::Key { .. } => unreachable!("done above"),
         Command::Export(wanted) => export::run(wanted, &reader, &options.evidence_dir, &mut out)?,
         Command::Backup(wanted) => backup::run(wanted, &reader, &options, &mut out)?,
+        Command::Prune(_) => prune::preview(&reader, &options, &mut out)?,
     }
     out.flush()?;
     Ok(())

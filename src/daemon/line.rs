@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use super::admission::{Admission, Admitted, NOT_SAMPLED};
+use super::admission::{Admission, Admitted};
 use super::recorder::Recorder;
 use super::{DaemonError, Stop};
 use crate::camera::{self, CameraHandle, Delivery};
@@ -18,7 +18,7 @@ use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
 use crate::trigger::{Event, Trigger};
-use crate::verdict::Reason;
+use crate::verdict::{NOT_SAMPLED, Reason};
 
 /// How often a waiting thread looks at the stop flag.
 const LOOK_AROUND: Duration = Duration::from_millis(100);

@@ -1,12 +1,13 @@
 //! Builds the parts, joins them with bounded channels, starts and stops them.
 //!
 //! One thread a station pulls frames and decides what is to be looked at; one thread owns the model
-//! and looks; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
+//! and looks; one keeps the log's disk in order; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
 //! decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
 //! every trigger ends as exactly one committed record.
 
 mod admission;
 mod error;
+mod keeper;
 mod line;
 pub mod plan;
 mod recorder;
@@ -97,13 +98,15 @@ pub fn serve<M: Model + Send>(
     let runtime = runtime()?;
     let publisher = start_publisher(&runtime, settings, &store, &clock)?;
     record_start(&store, &run)?;
-    let recorder = Recorder::new(store.clone(), publisher.clone(), options.lines);
+    let (caller, calls) = flume::bounded(1);
+    let recorder = Recorder::new(store.clone(), publisher.clone(), caller, options.lines);
     let database = settings.store.path.display().to_string();
     let path = settings.model.path.display().to_string();
     telemetry::ready(stations.len(), &path, device, &database);
 
     let inspector = Inspector::new(model, clerk);
-    let seen = work(lines, inspector, &recorder, &stop, &runtime);
+    let keep = || keeper::run(&store, settings.store.retention, &calls);
+    let seen = work(lines, inspector, &recorder, &stop, &runtime, keep);
     let drained = publisher.map(|publisher| {
         let acknowledged = publisher.state().borrow().sent;
         let drained = runtime.block_on(publisher.drain_and_stop(DRAIN_TIMEOUT));
@@ -219,6 +222,7 @@ fn work<M: Model + Send>(
     recorder: &Recorder,
     stop: &Arc<Stop>,
     runtime: &tokio::runtime::Runtime,
+    keep: impl FnOnce() + Send,
 ) -> Result<(u64, u64), DaemonError> {
     let room = lines.iter().map(Line::queue_parts).sum();
     let (sender, parts) = flume::bounded::<Part>(room);
@@ -232,6 +236,8 @@ fn work<M: Model + Send>(
             })
             .collect();
         drop(sender);
+        scope.spawn(keep);
+        let _ends = recorder.keeping();
         inspect_all(&parts, &mut inspector, recorder, stop);
         watched.into_iter().fold((0, 0), |sum, line| {
             let (delivered, dropped) = line.join().unwrap_or((0, 0));

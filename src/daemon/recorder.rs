@@ -5,17 +5,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::DaemonError;
+use super::keeper::{Call, EndsKeeping};
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::EvidenceKeeper;
 use crate::publish::{PublisherHandle, message};
-use crate::store::Store;
+use crate::store::{ReserveState, Store, StoreError};
 use crate::telemetry;
 
 /// Where every record passes, whoever decided.
 pub struct Recorder {
     store: Store,
     publisher: Option<PublisherHandle>,
+    keeper: flume::Sender<Call>,
     lines: bool,
     colour: bool,
     records: AtomicU64,
@@ -23,8 +25,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records into `store`, wakes `publisher`, and prints part lines if `lines`.
-    pub fn new(store: Store, publisher: Option<PublisherHandle>, lines: bool) -> Recorder {
+    /// Records into `store`, wakes `publisher`, calls `keeper` when space is short, and prints part
+    /// lines if `lines`.
+    pub fn new(
+        store: Store,
+        publisher: Option<PublisherHandle>,
+        keeper: flume::Sender<Call>,
+        lines: bool,
+    ) -> Recorder {
         let colour = io::stdout().is_terminal();
         if lines {
             // A closed standard output must not stop a line: the record is what counts.
@@ -33,6 +41,7 @@ impl Recorder {
         Recorder {
             store,
             publisher,
+            keeper,
             lines,
             colour,
             records: AtomicU64::new(0),
@@ -50,15 +59,43 @@ impl Recorder {
                     publisher.wake();
                 }
                 self.tell(inspection, sequence);
+                self.has_room()
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Whether another record would find room. What is left after that is for those that wait.
+    fn has_room(&self) -> bool {
+        match self.store.reserve() {
+            ReserveState::Whole => true,
+            ReserveState::InUse => {
+                self.call_keeper();
                 true
             }
-            Err(error) => {
-                telemetry::record_failed(&error.to_string());
-                let mut failure = self.failure.lock().unwrap_or_else(|lock| lock.into_inner());
-                failure.get_or_insert(error.into());
-                false
+            ReserveState::Spent => {
+                let path = self.store.path().to_owned();
+                self.fail(StoreError::Full { doing: "record more parts", path })
             }
         }
+    }
+
+    /// Keeps the first error; `false`.
+    fn fail(&self, error: StoreError) -> bool {
+        telemetry::record_failed(&error.to_string());
+        let mut failure = self.failure.lock().unwrap_or_else(|lock| lock.into_inner());
+        failure.get_or_insert(error.into());
+        false
+    }
+
+    /// A call that finds another one waiting is one with it.
+    fn call_keeper(&self) {
+        let _ = self.keeper.try_send(Call::Look);
+    }
+
+    /// Lets the keeper's thread end when it is dropped, be it by a panic.
+    pub fn keeping(&self) -> EndsKeeping {
+        EndsKeeping(self.keeper.clone())
     }
 
     /// Records committed by this run.
@@ -83,6 +120,9 @@ impl Recorder {
 
 impl EvidenceKeeper for Recorder {
     fn keep(&self, picture: &Rgb8) -> Result<String, String> {
-        self.store.put_evidence(picture).map_err(|error| error.to_string())
+        self.store.put_evidence(picture).map_err(|error| {
+            self.call_keeper();
+            error.to_string()
+        })
     }
 }

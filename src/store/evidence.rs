@@ -4,10 +4,12 @@
 //! at all: it is written under another name, forced to the disk, and renamed. So a record can be
 //! checked against its files at any time with `sha256sum`.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
@@ -70,6 +72,8 @@ pub(super) struct EvidenceFolder {
     dir: PathBuf,
     /// Tells unfinished files of two threads apart.
     next: AtomicU64,
+    /// Files whose record is on its way, and how many records: retention leaves them alone.
+    unsettled: Mutex<HashMap<String, usize>>,
 }
 
 impl EvidenceFolder {
@@ -82,30 +86,89 @@ impl EvidenceFolder {
         }
         std::fs::create_dir_all(&unfinished).map_err(io)?;
         let trial = unfinished.join("trial");
-        std::fs::write(&trial, b"x").map_err(io)?;
-        std::fs::remove_file(&trial).map_err(io)?;
-        Ok(EvidenceFolder { dir: dir.to_owned(), next: AtomicU64::new(0) })
+        match std::fs::write(&trial, b"x").and_then(|()| std::fs::remove_file(&trial)) {
+            // A full disk is no reason not to start: parts are recorded without pictures then, and
+            // retention, which makes room, runs only in a daemon that has started.
+            Err(why) if why.kind() == std::io::ErrorKind::StorageFull => {}
+            told => told.map_err(io)?,
+        }
+        Ok(EvidenceFolder {
+            dir: dir.to_owned(),
+            next: AtomicU64::new(0),
+            unsettled: Mutex::default(),
+        })
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Writes `picture` unless it is there already; answers its digest.
+    /// Writes `picture` unless it is there already; answers its digest. The file stays until its
+    /// record is [`settled`](Self::settle).
     pub(super) fn put(&self, picture: &Rgb8) -> Result<String, StoreError> {
         let bytes = encode(picture).map_err(|why| StoreError::Evidence {
             path: self.dir.clone(),
             why: format!("{picture:?} cannot be encoded: {why}"),
         })?;
         let name = digest(&bytes);
+        // Before the look whether it is there: what is removed after that would be missing.
+        *self.unsettled().entry(name.clone()).or_default() += 1;
         let path = path(&self.dir, &name);
         // The size is compared as well: a file system that lost the contents in a crash leaves
         // the name with nothing behind it.
         let kept = std::fs::metadata(&path).is_ok_and(|file| file.len() == bytes.len() as u64);
-        if !kept {
-            self.put_bytes(&name, &bytes)?;
+        if !kept && let Err(why) = self.put_bytes(&name, &bytes) {
+            self.settle([name.as_str()]);
+            return Err(why);
         }
         Ok(name)
+    }
+
+    /// The record that names these files is committed, each as often as it was put.
+    pub(super) fn settle<'s>(&self, names: impl IntoIterator<Item = &'s str>) {
+        let mut unsettled = self.unsettled();
+        for name in names {
+            match unsettled.get_mut(name) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(unsettled.remove(name)),
+            }
+        }
+    }
+
+    /// Removes the file that is called `name`, unless a record on its way needs it or `is_needed`
+    /// says so; answers whether it is gone.
+    pub(super) fn remove(
+        &self,
+        name: &str,
+        is_needed: impl FnOnce() -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        // Held until the file is gone: whoever puts the same picture waits and writes it again.
+        let unsettled = self.unsettled();
+        if unsettled.contains_key(name) || is_needed()? {
+            return Ok(false);
+        }
+        let path = path(&self.dir, name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            Err(why) => Err(StoreError::Evidence { path, why: why.to_string() }),
+        }
+    }
+
+    /// Forces the removal of these files to the disk.
+    pub(super) fn sync(&self, names: &[&str]) -> Result<(), StoreError> {
+        let folder = |name: &&str| path(&self.dir, name).parent().map(Path::to_owned);
+        let folders: BTreeSet<PathBuf> = names.iter().filter_map(folder).collect();
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|why| StoreError::from_io(folder, why))?;
+        }
+        Ok(())
+    }
+
+    /// A panic while it was held leaves a file too many at most.
+    fn unsettled(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.unsettled.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Writes the file of the evidence that is called `name`, whole or not at all.

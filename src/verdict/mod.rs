@@ -13,6 +13,9 @@ pub use check_digit::CheckDigit;
 pub use finding::{Expected, Finding, OffSchema, Seen};
 pub use rules::{DefectRule, Rules, SerialRule, judge};
 
+/// The reason's code for a part between those that are inspected.
+pub const NOT_SAMPLED: &str = "not_sampled";
+
 /// What is to happen with the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

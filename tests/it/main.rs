@@ -22,6 +22,7 @@ mod export;
 mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
+mod full_disk;
 mod gguf;
 mod grammar;
 #[cfg(feature = "gst")]
@@ -34,6 +35,7 @@ mod provenance;
 mod quantize;
 mod recover;
 mod replay;
+mod retention;
 #[cfg(feature = "gst")]
 mod rtsp;
 mod store;

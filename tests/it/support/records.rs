@@ -89,9 +89,9 @@ pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-/// Where a store in `dir` lies.
+/// Where a store in `dir` lies, with no disk kept in reserve.
 pub fn options(dir: &std::path::Path) -> StoreOptions {
-    StoreOptions::in_dir(dir)
+    StoreOptions { reserve_bytes: 0, ..StoreOptions::in_dir(dir) }
 }
 
 /// The store in `dir`.
