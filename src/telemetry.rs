@@ -161,6 +161,39 @@ pub fn heads_differ(how: &str) {
     error!(how, "THE AUDIT LOG CONTRADICTS ITS KEPT HEADS; run `inspectd audit verify`.");
 }
 
+/// The disk is full, and records go into what was kept in reserve.
+pub fn reserve_in_use() {
+    error!(
+        "DISK FULL: the audit log lives on its reserve. Parts are recorded without pictures, none \
+         of them as a pass. Free some space."
+    );
+}
+
+/// The reserve is used up.
+pub fn reserve_spent() {
+    error!("DISK FULL: the audit log's reserve is used up. No more parts can be inspected.");
+}
+
+/// The reserve is there again.
+pub fn reserve_whole() {
+    info!("The audit log's reserve is whole again; pictures are kept.");
+}
+
+/// Pictures were removed, as the configuration says; `events` records of the log name them.
+pub fn pictures_removed(files: u64, bytes: u64, events: u64) {
+    info!(files, bytes, events, "Pictures removed by retention.");
+}
+
+/// Retention cannot do what the configuration asks.
+pub fn retention_waits(why: &str) {
+    warn!(why, "Retention waits.");
+}
+
+/// Retention failed; it is tried again.
+pub fn retention_failed(why: &str) {
+    error!(why, "Retention failed; it is tried again.");
+}
+
 /// The end is near.
 pub fn stopping(why: &str) {
     info!(why, "Stopping: finishing the part in hand.");

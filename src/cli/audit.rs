@@ -1,16 +1,19 @@
-//! `inspectd audit`: read the log, verify it, add to it what an operator decided.
+//! `inspectd audit`: read the log, verify it, copy it, see to its pictures, and add to it what an
+//! operator decided.
 
+mod backup;
+mod export;
 mod operator;
+mod prune;
 mod verify;
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 
 use super::{ConfigFile, Exit};
-use crate::store::{self, Filter, Reader};
+use crate::store::{self, Filter, Reader, StoreOptions};
 use crate::verdict::Outcome;
 
 pub const EXAMPLES: &str = "\
@@ -23,7 +26,11 @@ Examples:
   inspectd audit verify --anchor 4711:9f86d081…
   inspectd audit disposition 17 --as rework --by \"A. Weber\" --note \"scratch polished\"
   inspectd audit events --kind configuration
-  inspectd audit key --out /etc/inspectd/device.key";
+  inspectd audit key --out /etc/inspectd/device.key
+  inspectd audit export --format parquet --out year.parquet
+  inspectd audit export --labelled set --region label
+  inspectd audit backup --to /mnt/backup --evidence
+  inspectd audit prune --dry-run";
 
 /// Records that `list` shows when nothing is selected.
 const LIST_LAST: u32 = 20;
@@ -66,17 +73,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Write records as JSON lines or CSV.
-    Export {
-        #[command(flatten)]
-        selection: Selection,
-        /// The form.
-        #[arg(long, value_enum, default_value = "jsonl")]
-        format: Format,
-        /// The file to write; standard output without it.
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    /// Write records as JSON lines, CSV or Parquet.
+    Export(export::Arguments),
+    /// Copy the log while the daemon writes it, and check the copy.
+    Backup(backup::Arguments),
+    /// Remove pictures as [retention] says, which the daemon does by itself. Records stay.
+    Prune(prune::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -109,12 +111,6 @@ enum Word {
     Review,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Jsonl,
-    Csv,
-}
-
 impl Selection {
     fn filter(&self) -> Filter {
         Filter {
@@ -132,26 +128,30 @@ impl Selection {
     }
 }
 
-/// Opens the log, beside a running daemon or not, and answers. All but `disposition` only read.
+/// Opens the log, beside a running daemon or not, and answers. Only `disposition` and `prune` write.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Command::Key { out } = &arguments.command {
         // It needs no log and no configuration.
         return operator::key(out, &mut io::stdout().lock());
     }
-    let (database, evidence_dir, sign_key) = match &arguments.database {
-        Some(path) => (path.clone(), None, None),
-        None => {
-            let options = super::run::load(&arguments.config)?.settings.store;
-            (options.path, Some(options.evidence_dir), options.sign_key)
-        }
+    let options = match &arguments.database {
+        Some(path) => beside(path),
+        None => super::run::load(&arguments.config)?.settings.store,
     };
-    let mut out = BufWriter::new(io::stdout().lock());
-    if let Command::Disposition(arguments) = &arguments.command {
-        // The one that writes: with no reader beside it, SQLite tidies up when it is done.
-        operator::dispose(&database, arguments, &mut out)?;
-        return Ok(out.flush()?);
+    // Beside a database that was named there may be no pictures; the configured ones must be there.
+    let there = arguments.database.is_none() || options.evidence_dir.is_dir();
+    let evidence_dir = there.then_some(options.evidence_dir.as_path());
+    let mut out = BufWriter::new(io::stdout());
+    match &arguments.command {
+        Command::Prune(wanted) if !wanted.dry_run => return prune::run(&options),
+        // With no reader beside it, SQLite tidies up when it is done.
+        Command::Disposition(wanted) => {
+            operator::dispose(&options.path, wanted, &mut out)?;
+            return Ok(out.flush()?);
+        }
+        _ => {}
     }
-    let reader = Reader::open(&database).map_err(|error| Exit::Store.because(error))?;
+    let reader = Reader::open(&options.path).map_err(|error| Exit::Store.because(error))?;
     match &arguments.command {
         Command::List(selection) => {
             let mut filter = selection.filter();
@@ -163,41 +163,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             store::report::list(&reader, &filter, &mut out)?;
         }
         Command::Show { record, json } => {
-            store::report::show(&reader, record, *json, evidence_dir.as_deref(), &mut out)?;
+            store::report::show(&reader, record, *json, evidence_dir, &mut out)?;
         }
-        Command::Verify(arguments) => {
-            verify::run(&reader, arguments, evidence_dir.as_deref(), &mut out)?;
-        }
+        Command::Verify(arguments) => verify::run(&reader, arguments, evidence_dir, &mut out)?,
         Command::Events(arguments) => operator::events(&reader, arguments, &mut out)?,
-        Command::Anchor => operator::anchor(&reader, sign_key.as_ref(), &mut out)?,
+        Command::Anchor => operator::anchor(&reader, options.sign_key.as_ref(), &mut out)?,
         Command::Disposition(_) | Command::Key { .. } => unreachable!("done above"),
-        Command::Export { selection, format, out: path } => {
-            let form = match format {
-                Format::Jsonl => store::export::ExportFormat::JsonLines,
-                Format::Csv => store::export::ExportFormat::Csv,
-            };
-            export(&reader, &selection.filter(), form, path.as_ref(), &mut out)?;
-        }
+        Command::Export(wanted) => export::run(wanted, &reader, &options.evidence_dir, &mut out)?,
+        Command::Backup(wanted) => backup::run(wanted, &reader, &options, &mut out)?,
+        Command::Prune(_) => prune::preview(&reader, &options, &mut out)?,
     }
     out.flush()?;
     Ok(())
 }
 
-fn export(
-    reader: &Reader,
-    filter: &Filter,
-    format: store::export::ExportFormat,
-    path: Option<&PathBuf>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let Some(path) = path else {
-        store::export::export(reader, filter, format, out)?;
-        return Ok(());
-    };
-    let unwritable = |error: io::Error| anyhow::anyhow!("cannot write {}: {error}", path.display());
-    let mut file = BufWriter::new(File::create(path).map_err(unwritable)?);
-    let count = store::export::export(reader, filter, format, &mut file)?;
-    file.flush().map_err(unwritable)?;
-    eprintln!("{count} records written to {}", path.display());
-    Ok(())
+/// The log at `path`, with the pictures in the folder that is theirs unless the configuration says
+/// otherwise.
+fn beside(path: &Path) -> StoreOptions {
+    let mut options = StoreOptions::in_dir(path.parent().unwrap_or(Path::new("")));
+    options.path = path.to_owned();
+    options
 }

@@ -161,7 +161,7 @@ fn write_config(dir: &Path, footage: &Path, port: u16, repeat: bool) -> anyhow::
     let quote = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let main = format!(
         "[device]\nname = \"demo-box\"\n\n[model]\npath = {}\n\n[database]\npath = {}\n\
-         evidence = {}\n\n[broker]\nhost = \"127.0.0.1\"\nport = {port}\n\
+         evidence = {}\nreserve_mib = 0\n\n[broker]\nhost = \"127.0.0.1\"\nport = {port}\n\
          protocol = \"3.1.1\"\n\n[log]\nlevel = \"warn\"\n",
         quote(&model),
         quote(&dir.join("audit.db")),

@@ -7,6 +7,7 @@ use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use super::sparkplug;
 use crate::store::StoreOptions;
+use crate::store::retention::{Rules, UnderPressure};
 use crate::store::sign::SignKey;
 use crate::telemetry::Format;
 use crate::vlm::CacheWish;
@@ -15,6 +16,9 @@ use crate::vlm::device::DeviceWish;
 
 /// Where records go unless `[database]` says otherwise: the state folder of the service.
 const STATE_DIR: &str = "/var/lib/inspectd";
+
+/// Longest time for which pictures may be kept by a number, in days: a hundred years.
+const DAYS_MAX: i64 = 36_500;
 
 /// Reads the whole main file. `None` if something that cannot be defaulted is missing; the reader
 /// has then noted why. The broker's list of stations is filled in by the caller.
@@ -28,6 +32,7 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     if let Some(name) = &name {
         store.device.clone_from(name.get_ref());
     }
+    store.retention = read_retention(top.table("retention"));
     let broker = top.table("broker");
     let broker = match (broker.is_present(), &name) {
         (true, name) => {
@@ -141,8 +146,42 @@ fn read_database(mut table: Reader<'_>) -> StoreOptions {
         }
         options.sign_key = Some(file.into_inner());
     }
+    if let Some(mib) = table.whole("reserve_mib", 0..=65_536) {
+        options.reserve_bytes = (mib.into_inner() as u64) << 20;
+    }
     table.finish();
     options
+}
+
+fn read_retention(mut table: Reader<'_>) -> Rules {
+    let mut days = |key| table.whole(key, 0..=DAYS_MAX).map(|days| days.into_inner() as u32);
+    let mut rules = Rules {
+        pass_days: days("pass_days"),
+        not_sampled_days: days("not_sampled_days"),
+        missed_days: days("missed_days"),
+        fail_days: days("fail_days"),
+        review_days: days("review_days"),
+        ..Rules::default()
+    };
+    let mut bytes = |key| table.whole(key, 1..=1 << 30).map(|mib| (mib.into_inner() as u64) << 20);
+    rules.min_free_bytes = bytes("min_free_mib");
+    rules.max_evidence_bytes = bytes("max_evidence_mib");
+    let words = [
+        ("passes", UnderPressure::Passes),
+        ("not_sampled", UnderPressure::NotSampled),
+        ("all", UnderPressure::All),
+    ];
+    if let Some(word) = table.one_of("under_pressure", &words) {
+        if rules.min_free_bytes.is_none() && rules.max_evidence_bytes.is_none() {
+            let remedy = "add  min_free_mib = 2048  or  max_evidence_mib = 20000";
+            let title =
+                "`under_pressure` says what goes when space is short, and nothing says when";
+            table.warn(word.span(), title, remedy);
+        }
+        rules.under_pressure = word.into_inner();
+    }
+    table.finish();
+    rules
 }
 
 fn read_log(mut table: Reader<'_>) -> Log {

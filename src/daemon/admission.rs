@@ -3,10 +3,7 @@
 //! A pure decision with a counter, so that it can be tried with every sequence of triggers. There is
 //! no third way: each part that triggers is answered with exactly one of the two.
 
-use crate::verdict::Reason;
-
-/// The reason's code for a part between those that are inspected.
-pub const NOT_SAMPLED: &str = "not_sampled";
+use crate::verdict::{NOT_SAMPLED, Reason};
 
 /// Decides for one station.
 #[derive(Clone, Debug)]

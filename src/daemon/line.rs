@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use super::admission::{Admission, Admitted, NOT_SAMPLED};
+use super::admission::{Admission, Admitted};
 use super::desk::{Desk, Hand, InHand, Order};
 use super::recorder::Recorder;
 use super::{DaemonError, Stop};
@@ -19,7 +19,7 @@ use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
 use crate::trigger::{self, Event, Orders, Trigger};
-use crate::verdict::Reason;
+use crate::verdict::{NOT_SAMPLED, Reason};
 
 /// How often a waiting thread looks at the stop flag.
 const LOOK_AROUND: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! Builds the parts, joins them with bounded channels, starts and stops them.
 //!
 //! One thread a station pulls frames and decides what is to be looked at; one thread owns the model
-//! and looks; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
+//! and looks; one keeps the log's disk in order; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
 //! decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
 //! every trigger ends as a committed record: one, or, where the deadline passed or the verdict stood
 //! early, one and the update of it. Where the line's controller has a contract with a station, one
@@ -11,6 +11,7 @@ mod admission;
 mod commands;
 mod desk;
 mod error;
+mod keeper;
 mod ledger;
 mod line;
 pub mod plan;
@@ -130,10 +131,12 @@ pub fn serve<M: Model + Send>(
     for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
         desk.connect(publisher);
     }
+    let (caller, calls) = flume::bounded(1);
     let recorder = Recorder::new(Office {
         store: store.clone(),
         publisher: publisher.clone(),
         edge: edge.clone(),
+        keeper: caller,
         desks: &desks,
         clerk: clerk.clone(),
         stop: Arc::clone(&stop),
@@ -150,8 +153,9 @@ pub fn serve<M: Model + Send>(
     }
     let ledger = Ledger::new(store.clone(), lists);
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::new(ledger));
+    let keep = || keeper::run(&store, settings.store.retention, &calls);
     let beside = Beside { watcher: &watcher, clerk: &clerk, commands: commands.as_deref() };
-    let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside);
+    let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside, keep);
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     let records = recorder.records();
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
@@ -344,6 +348,7 @@ fn work<M: Model + Send>(
     stop: &Arc<Stop>,
     runtime: &tokio::runtime::Runtime,
     beside: &Beside<'_>,
+    keep: impl FnOnce() + Send,
 ) -> Result<(u64, u64), DaemonError> {
     let room = lines.iter().map(Line::queue_parts).sum();
     let (sender, parts) = flume::bounded::<InHand>(room);
@@ -360,6 +365,8 @@ fn work<M: Model + Send>(
             })
             .collect();
         drop(sender);
+        scope.spawn(keep);
+        let _ends = recorder.keeping();
         inspect_all(&parts, &mut inspector, recorder, stop);
         let seen = watched.into_iter().fold((0, 0), |sum, line| {
             let (delivered, dropped) = line.join().unwrap_or((0, 0));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::desk::Desk;
+use super::keeper::{Call, EndsKeeping};
 use super::{DaemonError, Stop, thumbnail};
 use crate::fault;
 use crate::frame::Rgb8;
@@ -13,7 +14,7 @@ use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EvidenceKeeper};
 use crate::publish::PublisherHandle;
 use crate::sparkplug::{EdgeHandle, StationState};
-use crate::store::{Store, events};
+use crate::store::{ReserveState, Store, StoreError, events};
 use crate::telemetry;
 
 /// Where every record passes, whoever decided.
@@ -21,6 +22,7 @@ pub struct Recorder {
     store: Store,
     publisher: Option<PublisherHandle>,
     edge: Option<EdgeHandle>,
+    keeper: flume::Sender<Call>,
     lines: bool,
     colour: bool,
     /// By the station's name.
@@ -41,6 +43,8 @@ pub struct Office<'o> {
     pub publisher: Option<PublisherHandle>,
     /// The Sparkplug edge node, which is woken, too.
     pub edge: Option<EdgeHandle>,
+    /// Who is called when space is short.
+    pub keeper: flume::Sender<Call>,
     /// Who is told of them.
     pub desks: &'o [Arc<Desk>],
     /// Who writes them.
@@ -56,7 +60,7 @@ pub struct Office<'o> {
 impl Recorder {
     /// A recorder that has recorded nothing yet.
     pub fn new(office: Office<'_>) -> Recorder {
-        let Office { store, publisher, edge, desks, clerk, stop, run, lines } = office;
+        let Office { store, publisher, edge, keeper, desks, clerk, stop, run, lines } = office;
         let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
@@ -67,6 +71,7 @@ impl Recorder {
             store,
             publisher,
             edge,
+            keeper,
             lines,
             colour,
             desks: desks.iter().map(named).collect(),
@@ -129,6 +134,7 @@ impl Recorder {
                     desk.recorded(inspection, sequence, &message.payload);
                 }
                 self.tell(inspection, sequence);
+                self.look_for_room();
             }
             Err(error) => {
                 telemetry::record_failed(&error.to_string());
@@ -167,6 +173,30 @@ impl Recorder {
         made.ok()
     }
 
+    /// Ends the run if another record would find no room. What is left then is for the parts in hand.
+    fn look_for_room(&self) {
+        match self.store.reserve() {
+            ReserveState::Whole => {}
+            ReserveState::InUse => self.call_keeper(),
+            ReserveState::Spent => {
+                let path = self.store.path().to_owned();
+                let error = StoreError::Full { doing: "record more parts", path };
+                telemetry::record_failed(&error.to_string());
+                self.fail(error.into(), "the disk has no room for more records");
+            }
+        }
+    }
+
+    /// A call that finds another one waiting is one with it.
+    fn call_keeper(&self) {
+        let _ = self.keeper.try_send(Call::Look);
+    }
+
+    /// Lets the keeper's thread end when it is dropped, be it by a panic.
+    pub fn keeping(&self) -> EndsKeeping {
+        EndsKeeping(self.keeper.clone())
+    }
+
     /// Records committed by this run.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::SeqCst)
@@ -189,6 +219,9 @@ impl Recorder {
 
 impl EvidenceKeeper for Recorder {
     fn keep(&self, picture: &Rgb8) -> Result<String, String> {
-        self.store.put_evidence(picture).map_err(|error| error.to_string())
+        self.store.put_evidence(picture).map_err(|error| {
+            self.call_keeper();
+            error.to_string()
+        })
     }
 }

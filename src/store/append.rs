@@ -100,14 +100,15 @@ impl Store {
     fn append(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Transaction<'_>, &ChainTime) -> rusqlite::Result<End>,
+        mut work: impl FnMut(&Transaction<'_>, &ChainTime) -> rusqlite::Result<End>,
     ) -> Result<End, StoreError> {
-        let end = self.sql(doing, |connection| {
+        let written = self.with_room(|connection| {
             let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let end = work(&change, &self.chain_time())?;
             change.commit()?;
             Ok(end)
-        })?;
+        });
+        let end = written.map_err(|why| StoreError::from_sql(doing, &self.0.path, why))?;
         self.keep_head(&end, false);
         Ok(end)
     }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::reserve::free_bytes;
+
 /// Why the store refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -124,6 +126,16 @@ pub enum StoreError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// The disk was full, and what was made free is for records.
+    #[error(
+        "the picture was not kept: the disk of {path} is full, and what room is left is for records; \
+         free some space, or let [retention] remove pictures",
+        path = .path.display()
+    )]
+    NoPictures {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The result was committed before.
     #[error(
         "result {result_id} is already in the record; a result is committed once: give each \
@@ -221,6 +233,26 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// Another program holds the database.
+    #[error(
+        "cannot {doing}: the database {path} is locked by another program; nothing was changed: \
+         close what has it open (a database browser, a copy of it in progress) and start again",
+        path = .path.display()
+    )]
+    Locked {
+        /// What was tried.
+        doing: &'static str,
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A backup cannot be made there, or is not what it should be.
+    #[error("cannot make the backup {path}: {why}", path = .path.display())]
+    Backup {
+        /// The backup's file or folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
     /// Anything else that SQLite refused.
     #[error(
         "cannot {doing} in the database {path}: {why}; check the disk, and the system's log for \
@@ -244,11 +276,13 @@ impl StoreError {
     /// Sorts an error of SQLite, met while `doing` something in the database at `path`.
     pub(super) fn from_sql(doing: &'static str, path: &Path, why: rusqlite::Error) -> StoreError {
         use rusqlite::ErrorCode as Code;
+        let is_full = is_full(path, &why);
         let path = path.to_owned();
         match why.sqlite_error_code() {
-            Some(Code::DiskFull) => StoreError::Full { doing, path },
+            _ if is_full => StoreError::Full { doing, path },
             Some(Code::DatabaseCorrupt) => StoreError::Corrupt { path, what: why.to_string() },
             Some(Code::NotADatabase) => StoreError::NotOurs { path, what: NOT_SQLITE.to_owned() },
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => StoreError::Locked { doing, path },
             Some(Code::ReadOnly) => StoreError::NotWritable { path },
             Some(Code::CannotOpen) => StoreError::Open { path, why },
             _ => StoreError::Sql { doing, path, why },
@@ -262,5 +296,21 @@ impl StoreError {
             return StoreError::Full { doing: "write a file", path: folder };
         }
         StoreError::Folder { folder, why }
+    }
+}
+
+/// Less free disk than this explains an error of input or output, in bytes.
+const TIGHT_BYTES: u64 = 256 * 1024;
+
+/// Whether `why`, met in the database at `path`, is that the disk is full. SQLite says so of some of
+/// its files; of the others it says that input or output failed, or that they cannot be made.
+pub(super) fn is_full(path: &Path, why: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    match why.sqlite_error_code() {
+        Some(Code::DiskFull) => true,
+        Some(Code::SystemIoFailure | Code::CannotOpen) => {
+            free_bytes(path).is_ok_and(|free| free < TIGHT_BYTES)
+        }
+        _ => false,
     }
 }

@@ -9,6 +9,7 @@
 pub mod anchor;
 mod append;
 mod audit;
+pub mod backup;
 mod begin;
 mod canonical;
 pub mod chain;
@@ -19,12 +20,15 @@ pub mod events;
 pub mod evidence;
 pub mod export;
 pub mod history;
+pub mod labelled;
 mod open;
 mod outbox;
 mod read;
 mod recover;
 pub mod report;
 mod rescue;
+mod reserve;
+pub mod retention;
 mod serials;
 pub mod sign;
 pub mod verify;
@@ -44,6 +48,7 @@ pub use events::EventKind;
 pub use open::SCHEMA_STEP;
 pub use outbox::{Delivery, OutboxMessage, OutboxRow, OutboxState, TopicKind};
 pub use read::{Filter, Reader, Record};
+pub use reserve::ReserveState;
 
 use crate::clock::Clock;
 use crate::fault;
@@ -51,9 +56,10 @@ use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::verdict::serial::{Earlier, EarlierQuery};
 use anchor::Heads;
-use chain::{ChainTime, End, Entry};
+use chain::{ChainTime, Entry};
 use evidence::EvidenceFolder;
 use open::WriterLock;
+use reserve::Reserve;
 use sign::SignKey;
 
 /// Where the record lies.
@@ -70,6 +76,10 @@ pub struct StoreOptions {
     pub device: String,
     /// The private key that signs the chain's heads; `None`: they are not signed.
     pub sign_key: Option<PathBuf>,
+    /// Bytes of the disk that are kept for the record when it fills; 0 for none.
+    pub reserve_bytes: u64,
+    /// When pictures go.
+    pub retention: retention::Rules,
 }
 
 impl StoreOptions {
@@ -81,6 +91,8 @@ impl StoreOptions {
             quick_check_max_bytes: 256 * 1024 * 1024,
             device: "unnamed".to_owned(),
             sign_key: None,
+            reserve_bytes: 64 * 1024 * 1024,
+            retention: retention::Rules::default(),
         }
     }
 }
@@ -94,6 +106,7 @@ struct Inner {
     path: PathBuf,
     connection: Mutex<Connection>,
     evidence: EvidenceFolder,
+    reserve: Reserve,
     clock: Arc<dyn Clock>,
     boot_id: String,
     /// The chain that is written, and who signs its heads.
@@ -109,16 +122,17 @@ impl Store {
     /// Opens the record for writing, or makes it. A damaged database is moved aside, and a new chain
     /// goes on that names the old one's head. Every error here is a reason not to start.
     pub fn open(options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Store, StoreError> {
-        let folder = match options.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = backup::folder_of(&options.path);
         std::fs::create_dir_all(folder).map_err(|why| StoreError::from_io(folder, why))?;
         let lock = WriterLock::take(&options.path)?;
         let key = options.sign_key.as_deref().map(SignKey::read).transpose()?;
         let boot_id = clock.boot_id();
         let now = ChainTime::now(&*clock, &boot_id);
-        let connection = recover::open(options, &now)?;
+        let reserve = Reserve::open(&options.path, options.reserve_bytes);
+        let connection = match recover::open(options, &now) {
+            Err(StoreError::Full { .. }) if reserve.give() => recover::open(options, &now)?,
+            told => told?,
+        };
         let evidence = EvidenceFolder::open(&options.evidence_dir)?;
         let heads = Heads::open(&options.path)
             .map_err(|why| StoreError::Heads { path: anchor::heads_path(&options.path), why })?;
@@ -131,6 +145,7 @@ impl Store {
             path: options.path.clone(),
             connection: Mutex::new(connection),
             evidence,
+            reserve,
             clock,
             boot_id,
             signer: append::Signer { chain_id: genesis.chain_id, device: genesis.device, key },
@@ -153,9 +168,8 @@ impl Store {
         messages: &[OutboxMessage],
     ) -> Result<i64, StoreError> {
         let row = audit::Row::of(inspection)?;
-        let mut connection = self.connection();
-        let now = self.chain_time();
-        let written: rusqlite::Result<(i64, End)> = (|| {
+        let written = self.with_room(|connection| {
+            let now = self.chain_time();
             let change = connection.transaction_with_behavior(Immediate)?;
             fault::point(fault::COMMIT_BEGUN);
             let number = audit::insert(&change, &row)?;
@@ -167,20 +181,67 @@ impl Store {
             change.commit()?;
             fault::point(fault::COMMIT_DONE);
             Ok((number, end))
-        })();
-        drop(connection);
+        });
         let (number, end) = written.map_err(|why| match audit::is_duplicate(&why) {
             true => StoreError::Duplicate { result_id: row.result_id.clone() },
             false => self.told("record an inspection", why),
         })?;
+        self.0.evidence.settle(inspection.evidence.iter().map(|crop| crop.sha256.as_str()));
         self.keep_head(&end, false);
         Ok(number)
     }
 
     /// Keeps `picture` as a lossless file and answers its SHA-256 in hexadecimal. To be called
-    /// before the commit of the inspection that names it. The same picture is kept once.
+    /// before the commit of the inspection that names it. The same picture is kept once. Refused
+    /// while the disk is so full that the reserve is in use: what room there is belongs to records.
     pub fn put_evidence(&self, picture: &Rgb8) -> Result<String, StoreError> {
+        if self.0.reserve.state() != ReserveState::Whole {
+            return Err(StoreError::NoPictures { path: self.0.path.clone() });
+        }
         self.0.evidence.put(picture)
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The folder of the evidence files.
+    pub fn evidence_dir(&self) -> &Path {
+        self.0.evidence.dir()
+    }
+
+    /// How the reserve stands.
+    pub fn reserve(&self) -> ReserveState {
+        self.0.reserve.state()
+    }
+
+    /// Makes the reserve whole again if there is room; answers how it stands then.
+    pub fn tend_reserve(&self) -> ReserveState {
+        self.0.reserve.tend()
+    }
+
+    /// Gives up a part of the reserve; `false`: nothing was left.
+    fn give_reserve(&self) -> bool {
+        self.0.reserve.give()
+    }
+
+    /// Removes an evidence file unless a record on its way needs it or `is_needed`; `true`: gone.
+    fn remove_evidence(
+        &self,
+        sha256: &str,
+        is_needed: impl FnOnce() -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        self.0.evidence.remove(sha256, is_needed)
+    }
+
+    /// Forces the removal of evidence files to the disk.
+    fn sync_evidence(&self, names: &[&str]) -> Result<(), StoreError> {
+        self.0.evidence.sync(names)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
     }
 
     /// Where the evidence file with this digest lies, present or not.
@@ -278,7 +339,8 @@ impl Store {
     /// Notes that the broker has acknowledged these messages. Repeating it changes nothing.
     pub fn mark_sent(&self, ids: &[i64]) -> Result<(), StoreError> {
         let now = self.0.clock.now().wall.as_millisecond();
-        self.sql("mark messages as sent", |connection| outbox::mark_sent(connection, ids, now))
+        self.with_room(|connection| outbox::mark_sent(connection, ids, now))
+            .map_err(|why| StoreError::from_sql("mark messages as sent", &self.0.path, why))
     }
 
     /// Takes a message that can never be sent out of the way; it stays, with the `reason`.
@@ -301,6 +363,20 @@ impl Store {
     pub fn outbox_state(&self) -> Result<OutboxState, StoreError> {
         let now = self.0.clock.now().wall.as_millisecond();
         self.sql("count the outbox", |connection| outbox::state(connection, now))
+    }
+
+    /// Carries out a change; where it finds the disk full, once more with what the reserve gives.
+    fn with_room<T>(
+        &self,
+        mut work: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut connection = self.connection();
+        loop {
+            match work(&mut connection) {
+                Err(why) if error::is_full(&self.0.path, &why) && self.0.reserve.give() => {}
+                told => return told,
+            }
+        }
     }
 
     fn sql<T>(

@@ -198,7 +198,11 @@ impl WriterLock {
         }
         let number = format!("{}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
-        file.write_all(number.as_bytes()).map_err(io)?;
+        match file.write_all(number.as_bytes()) {
+            // The number is for people; the lock holds without it, also on a full disk.
+            Err(why) if why.kind() == std::io::ErrorKind::StorageFull => {}
+            told => told.map_err(io)?,
+        }
         Ok(WriterLock(file))
     }
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params_from_iter};
 
 use super::disposition::{self, Recorded};
 use super::error::StoreError;
+use super::events::EventKind;
 use super::outbox::{self, Delivery};
 use crate::inspection::Inspection;
 use crate::verdict::Outcome;
@@ -90,6 +91,7 @@ impl Reader {
         &self.path
     }
 
+    /// The connection, for rooms of the store that ask what is not asked here.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -176,6 +178,21 @@ impl Reader {
     /// What operators said about the result, oldest first.
     pub fn dispositions(&self, result_id: &str) -> Result<Vec<Recorded>, StoreError> {
         self.sql("read dispositions", |connection| disposition::of_result(connection, result_id))
+    }
+
+    /// When retention last removed the picture with this digest, by the wall clock; `None` if it did
+    /// not.
+    pub fn removed(&self, sha256: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.sql("look up a removed picture", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT wall_ms FROM chain WHERE kind = ?1 AND inspection IS NULL
+                     AND instr(body, ?2) ORDER BY sequence DESC LIMIT 1",
+                )?
+                .query_row([EventKind::Retention.as_str(), sha256], |row| row.get(0))
+                .optional()
+        })
+        .map(|found| found.map(timestamp))
     }
 
     /// What became of the messages of one result.

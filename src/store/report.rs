@@ -113,7 +113,7 @@ pub fn show(
     write_findings(&inspection.findings, out)?;
     write_facts(&inspection.serial_facts, out)?;
     inspection.questions.iter().try_for_each(|asked| write_question(asked, out))?;
-    write_evidence(&inspection, evidence_dir, out)?;
+    write_evidence(&inspection, evidence_dir, reader, out)?;
     write_rest(&inspection, &reader.deliveries(&record.result_id)?, out)
 }
 
@@ -230,6 +230,7 @@ fn write_question(asked: &Asked, out: &mut dyn Write) -> Result<(), ReportError>
 fn write_evidence(
     look: &Inspection,
     evidence_dir: Option<&Path>,
+    reader: &Reader,
     out: &mut dyn Write,
 ) -> Result<(), ReportError> {
     for crop in &look.evidence {
@@ -238,7 +239,10 @@ fn write_evidence(
             Some(dir) => match std::fs::read(evidence::path(dir, &crop.sha256)) {
                 Ok(bytes) if evidence::digest(&bytes) == crop.sha256 => ", file intact".to_owned(),
                 Ok(_) => ", FILE CHANGED: its digest is another".to_owned(),
-                Err(why) => format!(", file cannot be read: {why}"),
+                Err(why) => match reader.removed(&crop.sha256)? {
+                    Some(when) => format!(", removed by retention at {when}"),
+                    None => format!(", file cannot be read: {why}"),
+                },
             },
         };
         let px = crop.frame_px;

@@ -16,6 +16,9 @@ pub use finding::{Expected, Finding, OffSchema, Seen};
 pub use rules::{DefectRule, Rules, decided, judge};
 pub use serial::{SerialFacts, SerialRule};
 
+/// The reason's code for a part between those that are inspected.
+pub const NOT_SAMPLED: &str = "not_sampled";
+
 /// What is to happen with the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

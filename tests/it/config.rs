@@ -606,6 +606,8 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     assert_eq!(shown.settings.log, config::Log::default());
     let files = Files::new(&text, &[("demo.toml", STATION.as_bytes())]);
     let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;
+    assert_eq!(shown.settings.store.reserve_bytes, plain.store.reserve_bytes);
+    assert!(plain.store.retention.is_off() && !shown.settings.store.retention.is_off());
     let (shown, plain) = (shown.settings.model, plain.model);
     assert_eq!(shown.precision, plain.precision);
     assert_eq!(shown.cache, plain.cache);

@@ -7,6 +7,7 @@
 mod accuracy;
 mod adapters;
 mod architecture;
+mod backup;
 mod bench;
 #[cfg(feature = "gst")]
 mod camera;
@@ -17,11 +18,13 @@ mod chain_events;
 mod cli;
 mod config;
 mod delivery_model;
+mod export;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
+mod full_disk;
 mod gguf;
 mod grammar;
 #[cfg(feature = "gst")]
@@ -39,6 +42,7 @@ mod provenance;
 mod quantize;
 mod recover;
 mod replay;
+mod retention;
 #[cfg(feature = "gst")]
 mod rtsp;
 mod serial;

@@ -8,13 +8,11 @@ use inspectd::frame::Rgb8;
 use inspectd::inspection::Inspection;
 use inspectd::publish::message;
 use inspectd::store::export::{ExportFormat, export};
-use inspectd::store::{
-    Filter, Reader, SCHEMA_STEP, Store, StoreError, StoreOptions, evidence, report,
-};
+use inspectd::store::{Filter, Reader, SCHEMA_STEP, Store, StoreError, evidence, report};
 use inspectd::verdict::Outcome;
 use tempfile::tempdir;
 
-use crate::support::records::{clock, decided, inspection, open};
+use crate::support::records::{clock, decided, inspection, open, options};
 
 fn commit(store: &Store, look: &Inspection) -> i64 {
     store.commit(look, &[message::result(look)]).expect("a commit")
@@ -164,7 +162,7 @@ fn evidence_is_lossless_named_by_its_digest_and_kept_once() {
 
 /// Opens the store in `dir`, which must fail, and answers what it said.
 fn refusal(dir: &Path) -> (StoreError, String) {
-    let error = Store::open(&StoreOptions::in_dir(dir), clock()).expect_err("must be refused");
+    let error = Store::open(&options(dir), clock()).expect_err("must be refused");
     let text = error.to_string();
     assert!(text.contains(';'), "says what to do: {text}");
     (error, text)

@@ -95,7 +95,12 @@ pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
+/// Where a store in `dir` lies, with no disk kept in reserve.
+pub fn options(dir: &std::path::Path) -> StoreOptions {
+    StoreOptions { reserve_bytes: 0, ..StoreOptions::in_dir(dir) }
+}
+
 /// The store in `dir`.
 pub fn open(dir: &std::path::Path) -> Store {
-    Store::open(&StoreOptions::in_dir(dir), clock()).expect("the store opens")
+    Store::open(&options(dir), clock()).expect("the store opens")
 }

@@ -22,7 +22,7 @@ impl Site {
         builtin::write_model(&root.join("model")).expect("the model is written");
         let mut main = String::from(
             "[device]\nname = \"box\"\n[model]\npath = \"model\"\n\
-             [database]\npath = \"audit.db\"\nevidence = \"evidence\"\n",
+             [database]\npath = \"audit.db\"\nevidence = \"evidence\"\nreserve_mib = 1\n",
         );
         if let Some(port) = broker {
             main += &format!("[broker]\nhost = \"127.0.0.1\"\nport = {port}\n");
