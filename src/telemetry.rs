@@ -161,6 +161,11 @@ pub fn heads_differ(how: &str) {
     error!(how, "THE AUDIT LOG CONTRADICTS ITS KEPT HEADS; run `inspectd audit verify`.");
 }
 
+/// The broker does not hold the newest head of the audit log.
+pub fn head_not_told(reason: &str) {
+    warn!(reason, "The head of the audit log could not be published.");
+}
+
 /// The disk is full, and records go into what was kept in reserve.
 pub fn reserve_in_use() {
     error!(

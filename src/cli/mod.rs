@@ -10,8 +10,8 @@ mod exit;
 mod inspect;
 mod model;
 mod run;
-mod serial;
 mod schema;
+mod serial;
 mod simulate;
 
 use std::io;

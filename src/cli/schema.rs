@@ -1,5 +1,9 @@
 //! `inspectd schema`.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
 use super::Exit;
 use crate::publish::schema;
 
@@ -7,7 +11,8 @@ pub const EXAMPLES: &str = "\
 Examples:
   inspectd schema list
   inspectd schema show result > result.schema.json
-  inspectd schema show asyncapi > asyncapi.yaml";
+  inspectd schema show asyncapi > asyncapi.yaml
+  inspectd schema export docs/mqtt      # all of them, as the AsyncAPI document refers to them";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -24,6 +29,11 @@ enum Action {
         /// Its name, with or without its version.
         name: String,
     },
+    /// Write all of them into a folder, with the AsyncAPI document that refers to them.
+    Export {
+        /// The folder; made if it is not there.
+        dir: PathBuf,
+    },
 }
 
 /// Prints what messages look like.
@@ -31,11 +41,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.action {
         Action::List => {
             for known in schema::ALL {
-                println!("{:<12} {}", known.name, known.about);
+                println!("{:<14} {}", known.name, known.about);
             }
-            println!("{:<12} all topics (AsyncAPI 3.0, YAML)", "asyncapi");
+            println!("{:<14} all topics (AsyncAPI 3.0, YAML)", "asyncapi");
             Ok(())
         }
+        Action::Export { dir } => export(dir),
         Action::Show { name } if name == "asyncapi" => {
             print!("{}", schema::ASYNCAPI);
             Ok(())
@@ -50,4 +61,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             ))),
         },
     }
+}
+
+fn export(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let schemas = schema::ALL.iter().map(|known| (known.file_name(), known.text));
+    for (name, text) in schemas.chain([("asyncapi.yaml".to_owned(), schema::ASYNCAPI)]) {
+        let path = dir.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    println!("{} schemas and asyncapi.yaml are in {}", schema::ALL.len(), dir.display());
+    Ok(())
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, REPLY_SCHEMA, ReplyTo};
+use super::desk::{Desk, ReplyTo};
 use crate::clock::{Clock, Stamp};
 use crate::plc::command::{Ids, PAYLOAD_MAX_BYTES};
 use crate::plc::{Code, Refusal, Reply};
 use crate::publish::inbox::{self, Inbox};
-use crate::publish::topics::Topics;
+use crate::publish::topics::{Kind, Topics};
 use crate::publish::transport::Incoming;
 
 /// Commands that may wait for the thread; one more is refused at once.
@@ -124,7 +124,7 @@ impl Inbox for Commands {
         let payload = Reply::refuse(name, Ids::of(&message.payload), refusal).payload();
         let topic = format!("{}/reply", message.topic);
         let correlation = message.correlation;
-        Some(inbox::Reply { topic, payload, correlation, schema: REPLY_SCHEMA })
+        Some(inbox::Reply { topic, payload, correlation, schema: Kind::Reply.schema() })
     }
 }
 

@@ -21,15 +21,12 @@ use crate::plc::{
 };
 use crate::publish::outgoing::NotTaken;
 use crate::publish::topics::Kind;
-use crate::publish::{self, PublisherHandle, inbox};
+use crate::publish::{self, PublisherHandle, envelope, inbox};
 use crate::station::Station;
 use crate::store::{AcceptedTrigger, EventKind, Store, StoreError, events};
 use crate::telemetry;
 use crate::trigger;
 use crate::verdict::Reason;
-
-/// The schema of a reply, as its user property names it.
-pub(super) const REPLY_SCHEMA: &str = "reply/1";
 
 /// Where the answer to one command goes.
 #[derive(Clone, Debug, Default)]
@@ -383,7 +380,7 @@ impl Desk {
         let Some(oldest) = inner.contract.oldest_pending() else { return };
         let name = oldest.map(|waiting| waiting.result_id.clone());
         if inner.told_pending.as_ref() != Some(&name) {
-            let payload = oldest.map_or_else(message::nothing_pending, |one| one.payload.clone());
+            let payload = oldest.map_or_else(message::nothing_pending, kept_for_later);
             self.send(|wire| wire.publish_state(Kind::Pending, Some(&self.name), payload));
             inner.told_pending = Some(name);
         }
@@ -408,7 +405,7 @@ impl Desk {
         for topic in topics {
             let (topic, payload, correlation) =
                 (topic.clone(), payload.clone(), correlation.clone());
-            let reply = inbox::Reply { topic, payload, correlation, schema: REPLY_SCHEMA };
+            let reply = inbox::Reply { topic, payload, correlation, schema: Kind::Reply.schema() };
             self.send(|wire| wire.reply(reply));
         }
     }
@@ -433,6 +430,11 @@ impl Desk {
 }
 
 /// The number of the next job: beyond every record, and every trigger that was accepted.
+/// A result as it is kept for whoever missed it: marked, as what comes late is no order to act.
+fn kept_for_later(waiting: &Waiting) -> Vec<u8> {
+    envelope::seal(&waiting.payload, true).unwrap_or_else(|| waiting.payload.clone())
+}
+
 fn next_job(store: &Store, station: &str) -> Result<u64, StoreError> {
     let recorded = store.last_job_id(station)?.unwrap_or(0);
     let accepted = store.accepted(station)?.last().map_or(0, |(trigger, _)| trigger.job_id);

@@ -1,8 +1,8 @@
 //! Builds the parts, joins them with bounded channels, starts and stops them.
 //!
 //! One thread a station pulls frames and decides what is to be looked at; one thread owns the model
-//! and looks; one keeps the log's disk in order; tokio carries the messages. The threads meet in a bounded queue of parts. Whoever
-//! decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
+//! and looks; one keeps the log's disk in order; tokio carries the messages. The threads meet in a
+//! bounded queue of parts. Whoever decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
 //! every trigger ends as a committed record: one, or, where the deadline passed or the verdict stood
 //! early, one and the update of it. Where the line's controller has a contract with a station, one
 //! thread takes its commands, and one watches the deadlines; both meet the others at the `Desk`.
@@ -11,14 +11,15 @@ mod admission;
 mod commands;
 mod desk;
 mod error;
+mod heads;
 mod keeper;
 mod ledger;
 mod line;
 pub mod plan;
 mod recorder;
 mod stop;
-mod watcher;
 mod thumbnail;
+mod watcher;
 
 use std::sync::Arc;
 use std::thread;
@@ -156,6 +157,7 @@ pub fn serve<M: Model + Send>(
     let keep = || keeper::run(&store, settings.store.retention, &calls);
     let beside = Beside { watcher: &watcher, clerk: &clerk, commands: commands.as_deref() };
     let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside, keep);
+    recorder.tell_head();
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     let records = recorder.records();
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::desk::Desk;
+use super::heads::{self, Heads};
 use super::keeper::{Call, EndsKeeping};
 use super::{DaemonError, Stop, thumbnail};
 use crate::fault;
@@ -23,6 +24,7 @@ pub struct Recorder {
     publisher: Option<PublisherHandle>,
     edge: Option<EdgeHandle>,
     keeper: flume::Sender<Call>,
+    heads: Heads,
     lines: bool,
     colour: bool,
     /// By the station's name.
@@ -72,6 +74,7 @@ impl Recorder {
             publisher,
             edge,
             keeper,
+            heads: Heads::default(),
             lines,
             colour,
             desks: desks.iter().map(named).collect(),
@@ -97,6 +100,7 @@ impl Recorder {
                 if let Some(how) = &start.heads_differ {
                     telemetry::heads_differ(how);
                 }
+                self.tell_head_if_due();
             }
             Err(error) => {
                 telemetry::record_failed(&error.to_string());
@@ -134,6 +138,7 @@ impl Recorder {
                     desk.recorded(inspection, sequence, &message.payload);
                 }
                 self.tell(inspection, sequence);
+                self.tell_head_if_due();
                 self.look_for_room();
             }
             Err(error) => {
@@ -171,6 +176,19 @@ impl Recorder {
             tracing::warn!(%error, sha256 = first.sha256, "no thumbnail could be made");
         }
         made.ok()
+    }
+
+    fn tell_head_if_due(&self) {
+        if let Some(publisher) = &self.publisher {
+            self.heads.tell_if_due(publisher, &self.store, self.records(), self.clerk.now());
+        }
+    }
+
+    /// Tells the head of the chain as it is now, be it due or not.
+    pub fn tell_head(&self) {
+        if let Some(publisher) = &self.publisher {
+            heads::tell(publisher, &self.store);
+        }
     }
 
     /// Ends the run if another record would find no room. What is left then is for the parts in hand.

@@ -1,5 +1,5 @@
 //! What the controller is told beside results: replies, the state, events, the heartbeat. Flat
-//! scalars, every text bounded. `schema/*.json` describe the forms.
+//! scalars, every text bounded. `publish/schema/*.json` describe the forms.
 
 use serde::Serialize;
 
@@ -12,15 +12,6 @@ use crate::inspection::ForeignId;
 
 /// The version of these forms; rises when a member changes its meaning.
 pub const VERSION: u32 = 1;
-
-/// JSON Schema (2020-12) of a reply.
-pub const REPLY_SCHEMA: &str = include_str!("schema/reply.schema.json");
-/// JSON Schema (2020-12) of a state.
-pub const STATE_SCHEMA: &str = include_str!("schema/state.schema.json");
-/// JSON Schema (2020-12) of an event.
-pub const EVENT_SCHEMA: &str = include_str!("schema/event.schema.json");
-/// JSON Schema (2020-12) of a heartbeat.
-pub const HEARTBEAT_SCHEMA: &str = include_str!("schema/heartbeat.schema.json");
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Serialize)]

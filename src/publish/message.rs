@@ -255,9 +255,6 @@ impl Packets {
     }
 }
 
-/// JSON Schema (2020-12) of a chain's head.
-pub const CHAIN_SCHEMA: &str = include_str!("schema/chain.schema.json");
-
 /// The head of the audit log as it goes out: the anchor itself, so that what a broker kept can be
 /// given to `inspectd audit verify --anchor` as it is.
 #[derive(Debug, Serialize)]

@@ -19,6 +19,14 @@ pub struct Schema {
     pub text: &'static str,
 }
 
+impl Schema {
+    /// The file that the AsyncAPI document refers to.
+    pub fn file_name(&self) -> String {
+        let word = self.name.split_once('.').map_or(self.name, |(word, _)| word);
+        format!("{word}.schema.json")
+    }
+}
+
 /// All of them.
 pub const ALL: &[Schema] = &[
     Schema {
@@ -27,9 +35,69 @@ pub const ALL: &[Schema] = &[
         text: include_str!("schema/result.schema.json"),
     },
     Schema {
+        name: "pending.v1",
+        about: "the oldest result that waits to be acknowledged: topic pending",
+        text: include_str!("schema/pending.schema.json"),
+    },
+    Schema {
         name: "status.v1",
         about: "whether the device is there: topic status",
         text: include_str!("schema/status.schema.json"),
+    },
+    Schema {
+        name: "chain.v1",
+        about: "the head of the audit log: topic chain",
+        text: include_str!("schema/chain.schema.json"),
+    },
+    Schema {
+        name: "state.v1",
+        about: "what a station is doing: topic state",
+        text: include_str!("schema/state.schema.json"),
+    },
+    Schema {
+        name: "event.v1",
+        about: "a step of one inspection: topic event",
+        text: include_str!("schema/event.schema.json"),
+    },
+    Schema {
+        name: "heartbeat.v1",
+        about: "the program runs: topic heartbeat",
+        text: include_str!("schema/heartbeat.schema.json"),
+    },
+    Schema {
+        name: "reply.v1",
+        about: "the answer to a command: topics cmd/NAME/reply",
+        text: include_str!("schema/reply.schema.json"),
+    },
+    Schema {
+        name: "cmd_trigger.v1",
+        about: "look at a part: topic cmd/trigger",
+        text: include_str!("schema/cmd_trigger.schema.json"),
+    },
+    Schema {
+        name: "cmd_ack.v1",
+        about: "a result was taken: topic cmd/ack",
+        text: include_str!("schema/cmd_ack.schema.json"),
+    },
+    Schema {
+        name: "cmd_recipe.v1",
+        about: "look for another product: topic cmd/recipe",
+        text: include_str!("schema/cmd_recipe.schema.json"),
+    },
+    Schema {
+        name: "cmd_line.v1",
+        about: "what the machine is doing: topic cmd/line",
+        text: include_str!("schema/cmd_line.schema.json"),
+    },
+    Schema {
+        name: "cmd_reset.v1",
+        about: "forget that the model failed: topic cmd/reset",
+        text: include_str!("schema/cmd_reset.schema.json"),
+    },
+    Schema {
+        name: "cmd_expect.v1",
+        about: "change the list of expected serials: topic cmd/expect",
+        text: include_str!("schema/cmd_expect.schema.json"),
     },
 ];
 

@@ -98,12 +98,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Result,
         Kind::Last,
         Kind::Status,
         Kind::State,
         Kind::Event,
+        Kind::Pending,
         Kind::Heartbeat,
         Kind::Chain,
         Kind::Reply,
@@ -132,10 +133,11 @@ impl Kind {
     /// The schema of its payload and its version, as the user property `schema` names it.
     pub fn schema(self) -> &'static str {
         match self {
-            Kind::Result | Kind::Last | Kind::Pending => "result.v1",
+            Kind::Result | Kind::Last => "result.v1",
             Kind::Status => "status.v1",
             Kind::State => "state.v1",
             Kind::Event => "event.v1",
+            Kind::Pending => "pending.v1",
             Kind::Heartbeat => "heartbeat.v1",
             Kind::Chain => "chain.v1",
             Kind::Reply => "reply.v1",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inspectd::clock::{Clock, ManualClock, SystemClock};
-use inspectd::publish::message;
+use inspectd::publish::{message, schema};
 use inspectd::store::chain::ChainDigest;
 use inspectd::store::events::{Run, Stop};
 use inspectd::store::sign::{PublicKey, SignKey};
@@ -144,7 +144,8 @@ fn heads_are_signed_and_only_by_the_owner_of_the_key() {
     let forged = Anchor { wall_ms: published.wall_ms + 1, ..published };
     assert_eq!(check("device.pub", vec![forged]), (2, Some((Code::BadSignature, 3))));
 
-    let schema: Value = serde_json::from_str(message::CHAIN_SCHEMA).expect("JSON");
+    let schema: Value =
+        serde_json::from_str(schema::find("chain").expect("there is one").text).expect("JSON");
     let payload: Value = serde_json::from_slice(&payload).expect("JSON");
     assert!(jsonschema::is_valid(&schema, &payload), "{payload}");
     options.sign_key = Some(path("device.pub"));

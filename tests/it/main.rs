@@ -45,8 +45,8 @@ mod replay;
 mod retention;
 #[cfg(feature = "gst")]
 mod rtsp;
-mod serial;
 mod schemas;
+mod serial;
 mod sparkplug;
 mod store;
 mod support;

@@ -3,15 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use inspectd::plc::message;
-use inspectd::publish::message::RESULT_SCHEMA;
+use inspectd::publish::schema;
+use inspectd::store::verify::{VerifyOptions, verify};
+use inspectd::store::{Anchor, Reader};
 use serde_json::Value;
 
 use crate::support::mosquitto::{Gate, Mosquitto, Seen};
 use crate::support::plc::{Controller, Running, Say, find, log, newest, site};
 
-/// Every message of `level` has the form that its schema states.
+/// Every message of `level` has the form that the schema of this name states.
 fn assert_form(seen: &Seen, level: &str, schema: &str) {
+    let schema = schema::find(schema).expect("there is one").text;
     let schema: Value = serde_json::from_str(schema).expect("JSON");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
     let messages = seen.under(level);
@@ -66,15 +68,28 @@ fn a_trigger_is_acknowledged_inspected_and_answered_with_its_ids() {
     let seen = plc.wait("halted", |seen| {
         newest(seen, "state").is_some_and(|state| state["state"] == "Halted")
     });
-    assert_form(&seen, "state", message::STATE_SCHEMA);
-    assert_form(&seen, "event", message::EVENT_SCHEMA);
-    assert_form(&seen, "heartbeat", message::HEARTBEAT_SCHEMA);
-    assert_form(&seen, "cmd/trigger/reply", message::REPLY_SCHEMA);
-    assert_form(&seen, "result", RESULT_SCHEMA);
+    assert_form(&seen, "state", "state");
+    assert_form(&seen, "event", "event");
+    assert_form(&seen, "heartbeat", "heartbeat");
+    assert_form(&seen, "cmd/trigger/reply", "reply");
+    assert_form(&seen, "result", "result");
     let busy = find(&seen, "state", |state| state["busy"] == true).expect("it was");
     assert_eq!(busy["state"], "Operational.SingleExecution");
     let first: &str = &serde_json::to_string(&result).expect("JSON");
     assert!(first.find("\"verdict\"") < first.find("\"result_id\""), "the verdict first: {first}");
+
+    // The head that the broker keeps is an anchor of the log, with all that this run recorded.
+    assert_form(&seen, "chain", "chain");
+    let head = newest(&seen, "chain").expect("is kept");
+    let anchor: Anchor = serde_json::from_value(head).expect("an anchor");
+    let reader = Reader::open(&site.database()).expect("the log is readable");
+    let check = |anchor: Anchor| {
+        let options = VerifyOptions { anchors: vec![anchor], ..VerifyOptions::default() };
+        verify(&reader, &options, &mut |_, _| {}).expect("readable").first_break().is_none()
+    };
+    assert!(anchor.sequence >= 3, "the start and two inspections: {anchor:?}");
+    assert!(check(anchor.clone()));
+    assert!(!check(Anchor { sequence: anchor.sequence - 1, ..anchor }));
 }
 
 #[test]
@@ -180,7 +195,7 @@ fn what_must_not_be_obeyed_is_refused_with_its_word() {
     daemon.let_go();
     plc.result("the one result", |result| result["trigger_id"] == 3);
     assert_eq!(daemon.end().records, 1);
-    assert_form(&plc.seen(), "cmd/trigger/reply", message::REPLY_SCHEMA);
+    assert_form(&plc.seen(), "cmd/trigger/reply", "reply");
 }
 
 #[test]

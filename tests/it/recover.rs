@@ -21,7 +21,7 @@ fn write(dir: &Path) -> Vec<OutboxRow> {
     commit(&store, 120);
     store.mark_sent(&(1..=80).collect::<Vec<i64>>()).expect("marked");
     store.quarantine(81, "too long").expect("put aside");
-    store.unsent(1000, 0).expect("read")
+    store.unsent(1000, 0, i64::MAX, &[]).expect("read")
 }
 
 /// The files that were moved aside.
@@ -73,7 +73,7 @@ fn a_page_of_garbage_costs_what_lay_on_it_and_no_more() {
     let moved_to = recovered.previous.moved_to.clone().expect("moved");
     assert_eq!(fs::read(moved_to).expect("kept"), bytes, "not a byte of it changes");
     assert!(recovered.messages >= 30, "{recovered:?}");
-    let rescued = store.unsent(1000, 0).expect("read");
+    let rescued = store.unsent(1000, 0, i64::MAX, &[]).expect("read");
     for row in &rescued {
         assert!(unsent.contains(row), "the same to the byte: {}", row.id);
     }
@@ -174,7 +174,7 @@ fn damage_that_was_met_at_work_is_looked_for_at_the_next_start_whatever_the_size
     let mut options = StoreOptions::in_dir(dir.path());
     options.quick_check_max_bytes = 0;
     let store = Store::open(&options, clock()).expect("too large to be read through");
-    let met = store.unsent(1000, 0).expect_err("damaged");
+    let met = store.unsent(1000, 0, i64::MAX, &[]).expect_err("damaged");
     assert!(matches!(met, StoreError::Corrupt { .. }), "{met}");
     assert!(dir.path().join("inspectd.db.suspect").exists());
     drop(store);

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use assert_cmd::Command;
+use inspectd::expected::ExpectCommand;
+use inspectd::plc::command::{self, CommandName};
 use inspectd::publish::message::{self, Status};
 use inspectd::publish::schema;
 use inspectd::publish::topics::{Kind, Topics};
@@ -113,11 +116,16 @@ fn the_asyncapi_document_tells_of_every_topic() {
     };
     let known: BTreeSet<&str> = schema::ALL.iter().map(|schema| schema.name).collect();
     let channels = &document["channels"];
-    for kind in Kind::ALL.into_iter().filter(|kind| known.contains(kind.schema())) {
+    for kind in Kind::ALL {
+        assert!(known.contains(kind.schema()), "{} has no schema", kind.schema());
         let level = kind.level();
-        let station = (kind != Kind::Status).then_some("STATION");
+        let station = (![Kind::Status, Kind::Chain].contains(&kind)).then_some("STATION");
+        let topic = match kind {
+            Kind::Reply => topics.command(station, "{command}") + "/reply",
+            _ => topics.of(kind, station),
+        };
         let address = channels[level]["address"].as_str();
-        assert_eq!(address, Some(spelled(topics.of(kind, station)).as_str()), "{level}");
+        assert_eq!(address, Some(spelled(topic).as_str()), "{level}");
         let operation = format!("send{}{}", level[..1].to_uppercase(), &level[1..]);
         let retained = &document["operations"][operation.as_str()]["bindings"]["mqtt"]["retain"];
         assert_eq!(retained.as_bool(), Some(kind.is_retained()), "{operation}");
@@ -126,8 +134,84 @@ fn the_asyncapi_document_tells_of_every_topic() {
             messages.values().map(|message| name_of(document, message)).collect();
         assert_eq!(names, [kind.schema()], "{level}");
     }
+    for name in CommandName::ALL {
+        let channel = &channels[format!("cmd_{}", name.as_str()).as_str()];
+        let topic = topics.command(Some("STATION"), name.as_str());
+        assert_eq!(channel["address"].as_str(), Some(spelled(topic).as_str()));
+        let message = channel["messages"].as_hash().and_then(|all| all.values().next());
+        let schema = name_of(document, message.expect("a channel has messages"));
+        assert_eq!(schema, format!("cmd_{}.v1", name.as_str()));
+        assert!(known.contains(schema), "{schema}");
+    }
     let address = channels["schema"]["address"].as_str();
     assert_eq!(address, Some(spelled(topics.schema("NAME")).as_str()));
+}
+
+#[test]
+fn the_asyncapi_document_refers_to_files_that_are_written_with_it() {
+    let dir = tempdir().expect("a folder");
+    let mut inspectd = Command::cargo_bin("inspectd").expect("is built");
+    inspectd.args(["schema", "export"]).arg(dir.path()).assert().success();
+    let document = std::fs::read_to_string(dir.path().join("asyncapi.yaml")).expect("is written");
+    let referred = document.split("'./").skip(1).filter_map(|rest| rest.split('\'').next());
+    let referred: BTreeSet<&str> = referred.collect();
+    assert_eq!(referred.len(), schema::ALL.len(), "{referred:?}");
+    for name in referred {
+        assert!(dir.path().join(name).is_file(), "{name}");
+    }
+}
+
+/// What the parser takes and what the schema allows are the same, for every command.
+#[test]
+fn a_command_that_is_carried_out_has_the_form_that_the_schema_states() {
+    let validators = validators();
+    let words = [
+        ("trigger", r#"{"trigger_id":7,"part_id":"A-1","deadline_ms":800,"request_id":"r"}"#, true),
+        ("trigger", r#"{"trigger_id":"T","part_id":null,"deadline_ms":null}"#, true),
+        ("trigger", r#"{"trigger_id":18446744073709551615}"#, true),
+        ("trigger", "{}", false),
+        ("trigger", r#"{"trigger_id":-1}"#, false),
+        ("trigger", r#"{"trigger_id":1.5}"#, false),
+        ("trigger", r#"{"trigger_id":""}"#, false),
+        ("trigger", r#"{"trigger_id":7,"deadlin_ms":100}"#, false),
+        ("trigger", r#"{"trigger_id":7,"deadline_ms":0}"#, false),
+        ("trigger", r#"{"trigger_id":7,"deadline_ms":600001}"#, false),
+        ("trigger", r#"{"trigger_id":7,"part_id":7}"#, false),
+        ("ack", r#"{"trigger_id":7}"#, true),
+        ("ack", r#"{"result_id":"a","request_id":1}"#, true),
+        ("ack", r#"{"result_id":"a","trigger_id":null}"#, true),
+        ("ack", "{}", false),
+        ("ack", r#"{"result_id":"a","trigger_id":7}"#, false),
+        ("ack", r#"{"result_id":7}"#, false),
+        ("recipe", r#"{"index":2}"#, true),
+        ("recipe", r#"{"index":-1}"#, false),
+        ("recipe", r#"{"index":4294967296}"#, false),
+        ("line", r#"{"state":"Held"}"#, true),
+        ("line", r#"{"state":"Completed"}"#, true),
+        ("line", r#"{"state":"Running"}"#, false),
+        ("reset", "{}", true),
+        ("reset", r#"{"all":true}"#, false),
+    ];
+    for (word, payload, is_good) in words {
+        let name = CommandName::of(word).expect("a command");
+        let value: Value = serde_json::from_str(payload).expect("JSON");
+        assert_eq!(command::parse(name, payload.as_bytes()).is_ok(), is_good, "{word} {payload}");
+        let allowed = validators[format!("cmd_{word}.v1").as_str()].is_valid(&value);
+        assert_eq!(allowed, is_good, "the schema, {word} {payload}");
+    }
+    let expect = &validators["cmd_expect.v1"];
+    for (payload, is_good) in [
+        (r#"{"add":["A7K2"]}"#, true),
+        (r#"{"clear":true}"#, true),
+        (r#"{"clear":false}"#, false),
+        (r#"{"add":["A"],"list":["B"]}"#, false),
+        (r#"{"add":["A"],"mode":"x"}"#, false),
+        ("{}", false),
+    ] {
+        let value: Value = serde_json::from_str(payload).expect("JSON");
+        assert_eq!(ExpectCommand::parse(payload.as_bytes()).is_ok(), is_good, "{payload}");
+        assert_eq!(expect.is_valid(&value), is_good, "the schema, {payload}");
+    }
 }
 
 /// The name of the message that `reference` leads to.

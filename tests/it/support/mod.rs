@@ -1,8 +1,8 @@
 //! What several subjects share: brokers, sites, servers.
 
 pub mod adapters;
-pub mod chain_log;
 pub mod certificates;
+pub mod chain_log;
 pub mod delivery;
 pub mod edge;
 #[cfg(feature = "fault-points")]
