@@ -31,10 +31,11 @@ impl Footprint {
     }
 
     /// The model of `card`, loaded with `options`, with at most `context` positions in its cache.
-    /// Mapped weights that are computed with in place are counted; those that were copied out are
-    /// not counted a second time, as the system takes their pages back.
+    /// Mapped weights that are computed with in place are counted, of the tower one layer, as each
+    /// leaves once it is passed; those that were copied out are not counted a second time, as the
+    /// system takes their pages back.
     pub fn of(card: &ModelCard, options: &EngineOptions, context: usize) -> Footprint {
-        let weights_bytes = card.loaded_bytes(options.dtype);
+        let weights_bytes = card.resident_bytes(options.dtype);
         footprint(weights_bytes, &card.config, options, card.cache_form(options), context)
     }
 

@@ -34,6 +34,10 @@ pub struct ModelCard {
     dense: u64,
     /// Bytes of the weights that are computed with where they lie.
     in_place_bytes: u64,
+    /// Of these, bytes of the tower and the projector, which leave memory once they are passed.
+    passing_bytes: u64,
+    /// The most of those that are in memory at a time.
+    passing_at_once_bytes: u64,
     /// What it says of its licence.
     pub licence: Option<String>,
 }
@@ -67,12 +71,18 @@ impl ModelCard {
         };
         let mut stored = BTreeMap::new();
         let (mut dense, mut in_place_bytes) = (0, 0);
+        let mut passing: BTreeMap<String, u64> = BTreeMap::new();
         for tensor in folder.tensors() {
-            *stored.entry(tensor.kind).or_default() += tensor.numbers;
             match tensor.in_place_bytes {
-                Some(bytes) => in_place_bytes += bytes,
+                Some(bytes) => {
+                    in_place_bytes += bytes;
+                    if let Some(part) = passed(&tensor.name) {
+                        *passing.entry(part.to_owned()).or_default() += bytes;
+                    }
+                }
                 None => dense += tensor.numbers,
             }
+            *stored.entry(tensor.kind).or_default() += tensor.numbers;
         }
         let mut names = model_files::read_for_loading(path)?;
         if tokenizer.is_none() && path.is_dir() {
@@ -82,7 +92,18 @@ impl ModelCard {
         let told = folder.gguf().map(|model| model.text("general.license").map(str::to_owned));
         let licence = told.unwrap_or_else(|| licence(path));
         let path = path.to_owned();
-        Ok(ModelCard { path, config, tokenizer, files, stored, dense, in_place_bytes, licence })
+        Ok(ModelCard {
+            path,
+            config,
+            tokenizer,
+            files,
+            stored,
+            dense,
+            in_place_bytes,
+            passing_bytes: passing.values().sum(),
+            passing_at_once_bytes: passing.into_values().max().unwrap_or(0),
+            licence,
+        })
     }
 
     /// Numbers in all tensors.
@@ -101,6 +122,12 @@ impl ModelCard {
         self.in_place_bytes + self.dense * dtype.size_in_bytes() as u64
     }
 
+    /// The most of [`ModelCard::loaded_bytes`] that is wanted in memory at a time: of the tower and
+    /// the projector, where they are mapped, one part.
+    pub fn resident_bytes(&self, dtype: DType) -> u64 {
+        self.loaded_bytes(dtype) - self.passing_bytes + self.passing_at_once_bytes
+    }
+
     /// What keys and values are kept in with these options, as
     /// [`Engine::cache_form`](super::Engine::cache_form) says of the loaded model.
     pub fn cache_form(&self, options: &EngineOptions) -> CacheForm {
@@ -113,6 +140,16 @@ impl ModelCard {
         let lines =
             self.files.iter().map(|f| format!("{} {} {}\n", f.name, f.bytes, f.modified_ns));
         super::Digest::of(lines.collect::<String>().as_bytes()).to_string()
+    }
+}
+
+/// The part of the tower or the projector that the tensor `name` belongs to: a layer, or all of the
+/// projector. What lies in neither stays in memory.
+fn passed(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix("model.vision_embed_tokens.")?;
+    match rest.split_once(".layers.") {
+        Some((_, layer)) => layer.split('.').next(),
+        None => rest.starts_with("img_projection.").then_some("projector"),
     }
 }
 
@@ -154,6 +191,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_leaves_memory_is_told_by_layers() {
+        let tower = "model.vision_embed_tokens.img_processor.vision_model";
+        let layer = format!("{tower}.encoder.layers.11.mlp.fc1.weight");
+        assert_eq!(passed(&layer), Some("11"));
+        assert_eq!(passed("model.vision_embed_tokens.img_projection.0.weight"), Some("projector"));
+        assert_eq!(passed(&format!("{tower}.embeddings.class_embedding")), None);
+        assert_eq!(passed("model.layers.11.mlp.down_proj.weight"), None);
+    }
+
+    #[test]
     fn the_small_model_s_card() -> Result<(), LoadError> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
         let card = ModelCard::open(&dir)?;
@@ -161,6 +208,7 @@ mod tests {
         assert_eq!(card.stored.len(), 1);
         assert!(card.parameters() > 1_000_000);
         assert_eq!(card.loaded_bytes(DType::F32), 4 * card.parameters());
+        assert_eq!(card.resident_bytes(DType::F32), card.loaded_bytes(DType::F32), "none is mapped");
         let names: Vec<&str> = card.files.iter().map(|file| file.name.as_str()).collect();
         assert!(names.contains(&"model.safetensors") && names.contains(&"config.json"));
         Ok(())

@@ -72,6 +72,8 @@ pub enum Stored {
 /// How much of a model one tensor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSize {
+    /// Its published name.
+    pub name: String,
     /// How it is stored: `BF16`, `q4_k`.
     pub kind: String,
     /// Numbers in it.
@@ -160,12 +162,14 @@ impl ModelFolder {
                 let entry = |(name, shard): (&String, &usize)| {
                     let entry = folder.shards.get(*shard)?.tensors.get(name)?;
                     let kind = entry.dtype.clone();
-                    Some(TensorSize { kind, numbers: numbers(&entry.shape), in_place_bytes: None })
+                    let (name, numbers) = (name.clone(), numbers(&entry.shape));
+                    Some(TensorSize { name, kind, numbers, in_place_bytes: None })
                 };
                 folder.places.iter().filter_map(entry).collect()
             }
             Store::Gguf(model) => {
                 let one = |tensor: &TensorInfo| TensorSize {
+                    name: tensor.name.clone(),
                     kind: tensor.kind.name().to_owned(),
                     numbers: numbers(&tensor.shape),
                     in_place_bytes: matches!(tensor.kind, Kind::Blocks(_))
