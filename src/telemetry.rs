@@ -205,8 +205,14 @@ pub fn stopping(why: &str) {
 }
 
 /// All is closed.
-pub fn stopped(records: u64, unsent: u64) {
-    info!(records, unsent, "Stopped.");
+pub fn stopped(
+    records: u64,
+    unsent: u64,
+    commit_p50_us: u64,
+    commit_p99_us: u64,
+    commit_max_us: u64,
+) {
+    info!(records, unsent, commit_p50_us, commit_p99_us, commit_max_us, "Stopped.");
 }
 
 /// Prints the heading of the part lines.

@@ -9,6 +9,7 @@
 
 mod admission;
 mod commands;
+mod commit_times;
 mod desk;
 mod error;
 mod heads;
@@ -40,6 +41,7 @@ use crate::telemetry;
 use crate::verdict::Reason;
 use crate::vlm::{Digest, Engine, device};
 
+pub use commit_times::CommitTimes;
 pub use error::DaemonError;
 pub use ledger::Ledger;
 pub use stop::Stop;
@@ -79,6 +81,8 @@ pub struct Summary {
     pub frames_dropped: u64,
     /// Frames delivered, over all cameras.
     pub frames_delivered: u64,
+    /// How long records took to be written.
+    pub commits: CommitTimes,
 }
 
 /// Runs until a signal, the last part, or the end of all cameras.
@@ -164,9 +168,10 @@ pub fn serve<M: Model + Send>(
         // Nothing is lost by it: the next start says that this run did not end in good order.
         telemetry::record_failed(&error.to_string());
     }
-    telemetry::stopped(records, unsent);
+    let commits = recorder.commit_times();
+    telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;
-    Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered })
+    Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered, commits })
 }
 
 /// A loaded model, and what records say of it.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use super::commit_times::{CommitTimes, Stopwatch};
 use super::desk::Desk;
 use super::heads::{self, Heads};
 use super::keeper::{Call, EndsKeeping};
@@ -25,6 +27,7 @@ pub struct Recorder {
     edge: Option<EdgeHandle>,
     keeper: flume::Sender<Call>,
     heads: Heads,
+    commits: Stopwatch,
     lines: bool,
     colour: bool,
     /// By the station's name.
@@ -75,6 +78,7 @@ impl Recorder {
             edge,
             keeper,
             heads: Heads::default(),
+            commits: Stopwatch::default(),
             lines,
             colour,
             desks: desks.iter().map(named).collect(),
@@ -122,7 +126,9 @@ impl Recorder {
             .collect();
         let desk = self.desks.get(&inspection.station);
         let _in_order = desk.map(|desk| desk.commits());
+        let started = Instant::now();
         let committed = self.store.commit(inspection, &messages);
+        self.commits.took(started.elapsed());
         let is_written = committed.is_ok();
         match committed {
             Ok(sequence) => {
@@ -218,6 +224,11 @@ impl Recorder {
     /// Records committed by this run.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::SeqCst)
+    }
+
+    /// How long these took to be written.
+    pub fn commit_times(&self) -> CommitTimes {
+        self.commits.times()
     }
 
     /// The first reason for which the run had to end, once.

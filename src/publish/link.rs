@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
 use super::envelope;
 use super::options::PublishOptions;
 use super::transport::{Connection, Limits, Packet, Token};
@@ -13,16 +12,6 @@ use crate::store::OutboxRow;
 
 /// What a dial may take beyond its own time-out before it is given up from outside.
 const DIAL_GRACE: Duration = Duration::from_secs(5);
-
-/// How long results wait that the broker did not take: the first time, and at most.
-const BLOCK_MIN: Duration = Duration::from_secs(1);
-const BLOCK_MAX: Duration = Duration::from_secs(60);
-
-/// A station whose results the broker does not take now.
-pub(super) struct Block {
-    until: Instant,
-    backoff: Backoff,
-}
 
 /// What a handed-over message is.
 pub(super) enum Purpose {
@@ -53,8 +42,6 @@ pub(super) struct Link<C> {
     pub(super) look_backlog: bool,
     /// Live results handed over since backlog had its turn.
     pub(super) live_run: usize,
-    /// Stations whose results the broker does not take now.
-    pub(super) blocked: BTreeMap<String, Block>,
     /// The newest acknowledged result of each station whose `last` message is yet to be sent.
     pub(super) lasts: BTreeMap<String, Vec<u8>>,
     /// The row of each station's newest `last` message on this connection, sent or waiting.
@@ -73,7 +60,6 @@ impl<C: Connection> Link<C> {
             look_live: true,
             look_backlog: true,
             live_run: 0,
-            blocked: BTreeMap::new(),
             lasts: BTreeMap::new(),
             newest: BTreeMap::new(),
             progress: Instant::now(),
@@ -148,25 +134,6 @@ impl<C: Connection> Link<C> {
             *newest = row.id;
             self.lasts.insert(row.station, sent);
         }
-    }
-
-    /// The broker does not take results of `station` now: they wait, longer each time.
-    pub(super) fn block(&mut self, station: &str) {
-        let block = self.blocked.entry(station.to_owned()).or_insert_with(|| Block {
-            until: Instant::now(),
-            backoff: Backoff::new(BLOCK_MIN, BLOCK_MAX),
-        });
-        // Those of a window come back one by one: they are one refusal.
-        if block.until <= Instant::now() {
-            block.until = Instant::now() + block.backoff.next(rand::random());
-        }
-    }
-
-    /// The stations whose results wait now.
-    pub(super) fn blocked_now(&self) -> Vec<String> {
-        let now = Instant::now();
-        let waits = self.blocked.iter().filter(|(_, block)| now < block.until);
-        waits.map(|(station, _)| station.clone()).collect()
     }
 
     /// Results under way.

@@ -8,6 +8,7 @@
 
 mod access;
 pub mod backoff;
+mod blocks;
 pub mod demo_broker;
 pub mod envelope;
 pub mod inbox;

@@ -9,26 +9,15 @@ use super::link::{Link, Purpose};
 use super::pace::LIVE_RUN;
 use super::session::Session;
 use super::topics::{self, Kind};
-use super::transport::{Connection, Dial, Packet};
+use super::transport::{Dial, Packet};
 use crate::fault;
 use crate::store::OutboxRow;
-
-/// Rows that are not to be handed over now: those under way, and all of these stations.
-struct Elsewhere {
-    under_way: HashSet<i64>,
-    blocked: Vec<String>,
-}
-
-impl Elsewhere {
-    fn of<C: Connection>(link: &Link<C>) -> Elsewhere {
-        Elsewhere { under_way: link.ids(), blocked: link.blocked_now() }
-    }
-}
 
 impl<D: Dial> Session<D> {
     /// Hands over what the window has room for.
     pub(super) async fn pump(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
         self.pump_asides(link)?;
+        self.pump_trials(link).await?;
         loop {
             let room = link.room(&self.options);
             if room == 0 {
@@ -105,7 +94,7 @@ impl<D: Dial> Session<D> {
         link: &mut Link<D::Connection>,
         most: usize,
     ) -> Result<(), String> {
-        let rows = self.rows(Elsewhere::of(link), self.pace.boundary(), i64::MAX, most).await?;
+        let rows = self.rows(link.ids(), self.pace.boundary(), i64::MAX, most).await?;
         link.look_live = rows.len() >= most;
         link.live_run = link.live_run.saturating_add(rows.len());
         self.hand_over(link, rows, false).await
@@ -116,22 +105,41 @@ impl<D: Dial> Session<D> {
         link: &mut Link<D::Connection>,
         most: usize,
     ) -> Result<(), String> {
-        let rows = self.rows(Elsewhere::of(link), 0, self.pace.boundary(), most).await?;
+        let rows = self.rows(link.ids(), 0, self.pace.boundary(), most).await?;
         link.look_backlog = rows.len() >= most;
         link.live_run = 0;
         self.pace.spend(rows.len());
         self.hand_over(link, rows, true).await
     }
 
-    /// The oldest rows above `after` and up to `upto` that may be handed over, at most `most`.
+    /// One result of each station that the broker did not take anything of, if its time has come.
+    async fn pump_trials(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
+        for (station, id) in self.blocks.due(Instant::now()) {
+            if link.room(&self.options) == 0 || link.ids().contains(&id) {
+                continue;
+            }
+            let rows = self.with_store(move |store| store.unsent(1, id - 1, id, &[])).await?;
+            if rows.is_empty() {
+                // It was put aside: the next one tells.
+                self.unblock(&station, link);
+            } else {
+                let replayed = id <= self.pace.boundary();
+                self.hand_over(link, rows, replayed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest rows above `after` and up to `upto` that may be handed over, at most `most`: none
+    /// of those under way, and none of stations that wait.
     async fn rows(
         &self,
-        elsewhere: Elsewhere,
+        under_way: HashSet<i64>,
         after: i64,
         upto: i64,
         most: usize,
     ) -> Result<Vec<OutboxRow>, String> {
-        let Elsewhere { under_way, blocked } = elsewhere;
+        let blocked = self.blocks.stations();
         let limit = most + under_way.len();
         let rows = self.with_store(move |store| store.unsent(limit, after, upto, &blocked)).await?;
         Ok(rows.into_iter().filter(|row| !under_way.contains(&row.id)).take(most).collect())

@@ -98,7 +98,7 @@ impl<D: Dial> Session<D> {
             }
             Purpose::Result { row, .. } => {
                 tracing::error!(station = row.station, reason, "the broker did not take a result");
-                link.block(&row.station);
+                self.blocks.note(&row.station, row.id, Instant::now(), rand::random());
                 link.look_again();
                 self.steering.state.send_modify(|state| {
                     state.declined.insert(row.station, reason);
@@ -121,8 +121,10 @@ impl<D: Dial> Session<D> {
         link.look_again();
     }
 
-    fn unblock(&self, station: &str, link: &mut Link<D::Connection>) {
-        link.blocked.remove(station);
+    pub(super) fn unblock(&mut self, station: &str, link: &mut Link<D::Connection>) {
+        if self.blocks.lift(station) {
+            link.look_again();
+        }
         let state = &self.steering.state;
         state.send_if_modified(|state| state.declined.remove(station).is_some());
     }

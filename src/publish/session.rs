@@ -28,6 +28,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
+use super::blocks::Blocks;
 use super::inbox::Inbox;
 use super::link::{Link, Purpose};
 use super::message::{self, Packets, Status};
@@ -78,6 +79,7 @@ pub(super) struct Session<D: Dial> {
     pub(super) pace: Pace,
     /// Longest packet in bytes, where a broker said so only by declining a longer one.
     pub(super) learned_max_bytes: Option<usize>,
+    pub(super) blocks: Blocks,
     tick: Interval,
     pub(super) backoff: Backoff,
 }
@@ -110,6 +112,7 @@ impl<D: Dial> Session<D> {
             steering,
             pace,
             learned_max_bytes: None,
+            blocks: Blocks::default(),
             tick,
             backoff,
         })
@@ -229,8 +232,7 @@ impl<D: Dial> Session<D> {
                 () = sleep_until(stop_at.unwrap_or_else(Instant::now)), if stop_at.is_some() => {}
                 () = sleep_until(backlog.unwrap_or_else(Instant::now)), if backlog.is_some() => {}
                 _ = self.tick.tick() => {
-                    // A station that waited may go again.
-                    if self.housekeeping().await || !link.blocked.is_empty() {
+                    if self.housekeeping().await {
                         link.look_again();
                     }
                 }

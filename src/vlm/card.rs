@@ -208,7 +208,11 @@ mod tests {
         assert_eq!(card.stored.len(), 1);
         assert!(card.parameters() > 1_000_000);
         assert_eq!(card.loaded_bytes(DType::F32), 4 * card.parameters());
-        assert_eq!(card.resident_bytes(DType::F32), card.loaded_bytes(DType::F32), "none is mapped");
+        assert_eq!(
+            card.resident_bytes(DType::F32),
+            card.loaded_bytes(DType::F32),
+            "none is mapped"
+        );
         let names: Vec<&str> = card.files.iter().map(|file| file.name.as_str()).collect();
         assert!(names.contains(&"model.safetensors") && names.contains(&"config.json"));
         Ok(())

@@ -94,18 +94,18 @@ fn a_commit_between_two_steps_of_the_copying_is_not_in_the_copy_and_starts_nothi
     let dir = tempdir().expect("a folder");
     let log = dir.path().join("inspectd.db");
     let store = open(dir.path());
-    fill(&store, 1..=600);
+    fill(&store, 1..=1400);
     let mut steps = Vec::new();
     let mut watch = |done: u64, all: u64| {
-        fill(&store, 601 + steps.len() as u64..=601 + steps.len() as u64);
+        fill(&store, 1401 + steps.len() as u64..=1401 + steps.len() as u64);
         steps.push((done, all));
     };
     let reader = Reader::open(&log).expect("reads");
     let copy = backup::database(&reader, &dir.path().join("copy.db"), &mut watch);
-    assert_eq!(copy.expect("a backup").records, 600);
+    assert_eq!(copy.expect("a backup").records, 1400);
     assert!(steps.len() > 1, "it takes several steps: {steps:?}");
     assert!(steps.windows(2).all(|pair| pair[0].0 < pair[1].0), "it goes on: {steps:?}");
-    assert_eq!(bodies(&log).len(), 600 + steps.len());
+    assert_eq!(bodies(&log).len(), 1400 + steps.len());
 }
 
 #[test]
