@@ -1,6 +1,7 @@
 //! The command that changes a list of expected serials: its JSON, with limits, and what may be
 //! answered.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::verdict::serial::{ENTRIES_MAX, ENTRY_MAX_BYTES};
@@ -100,6 +101,9 @@ struct Written {
     add: Option<Vec<String>>,
     clear: Option<bool>,
     list: Option<Vec<String>>,
+    /// For the reply, which is not made here.
+    #[serde(rename = "request_id")]
+    _request_id: Option<IgnoredAny>,
 }
 
 impl ExpectCommand {
@@ -111,12 +115,12 @@ impl ExpectCommand {
         let written: Written = serde_json::from_slice(payload)
             .map_err(|why| Refusal::NotJson(why.to_string().chars().take(200).collect()))?;
         let command = match written {
-            Written { add: Some(add), clear: None, list: None } => ExpectCommand::Add(add),
-            Written { add: None, clear: Some(true), list: None } => ExpectCommand::Clear,
-            Written { add: None, clear: Some(false), list: None } => {
+            Written { add: Some(add), clear: None, list: None, .. } => ExpectCommand::Add(add),
+            Written { add: None, clear: Some(true), list: None, .. } => ExpectCommand::Clear,
+            Written { add: None, clear: Some(false), list: None, .. } => {
                 return Err(Refusal::ClearFalse);
             }
-            Written { add: None, clear: None, list: Some(list) } => ExpectCommand::List(list),
+            Written { add: None, clear: None, list: Some(list), .. } => ExpectCommand::List(list),
             _ => return Err(Refusal::NotOne),
         };
         let serials = command.serials();
@@ -160,7 +164,7 @@ mod tests {
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         assert_eq!(parse(r#"{"add":["A","B"]}"#), Ok(ExpectCommand::Add(words(&["A", "B"]))));
         assert_eq!(parse(r#"{"list":[]}"#), Ok(ExpectCommand::List(vec![])));
-        assert_eq!(parse(r#"{"clear":true}"#), Ok(ExpectCommand::Clear));
+        assert_eq!(parse(r#"{"clear":true,"request_id":7}"#), Ok(ExpectCommand::Clear));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use inspectd::publish::schema;
 use inspectd::store::verify::{VerifyOptions, verify};
@@ -220,6 +221,79 @@ fn too_many_commands_are_refused_and_each_is_answered() {
     let refused = replies.iter().filter(|reply| reply.payload["reason"] == "rate_limited").count();
     assert!(accepted >= 2 && refused >= 1 && accepted + refused == 40, "{accepted} {refused}");
     assert_eq!(daemon.end().records, 0);
+}
+
+/// mosquitto's own requester, which speaks MQTT 5: what comes back on its topic, with its words.
+fn request(port: u16, name: &str, payload: &str) -> String {
+    let asked = Command::new("mosquitto_rr")
+        .args(["-V", "mqttv5", "-q", "1", "-W", "30", "-h", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-t", &format!("inspectd/box/demo/cmd/{name}"), "-e", "plant/press-3/replies"])
+        .args(["-D", "publish", "correlation-data", "order-66", "-m", payload])
+        .args(["-F", "%D %C %P %p"])
+        .output()
+        .expect("these tests need the package mosquitto-clients");
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    String::from_utf8(asked.stdout).expect("text")
+}
+
+#[test]
+fn a_request_of_mqtt_5_is_answered_on_its_own_topic_with_its_own_words() {
+    let broker = Mosquitto::start();
+    let plc = Controller::new(&broker);
+    let site = site(broker.port(), "[plc]\n");
+    let mut daemon = Running::start(&site);
+    daemon.let_go();
+    plc.wait_ready();
+    let reply = request(broker.port(), "trigger", r#"{"trigger_id":1,"request_id":"r"}"#);
+    let start = "order-66 application/json schema:reply.v1 {";
+    assert!(reply.starts_with(start), "{reply}");
+    let payload: Value = serde_json::from_str(&reply[start.len() - 1..]).expect("JSON");
+    assert_eq!((&payload["accepted"], &payload["request_id"]), (&true.into(), &"r".into()));
+    let refused = request(broker.port(), "line", r#"{"state":"Running"}"#);
+    assert!(refused.contains("order-66") && refused.contains("bad_payload"), "{refused}");
+    // The usual topic has both as well, for whoever listens there.
+    plc.reply("trigger", |reply| reply["request_id"] == "r");
+    plc.reply("line", |reply| reply["accepted"] == false);
+    plc.result("the result", |result| result["trigger_id"] == 1);
+    assert_eq!(daemon.end().records, 1);
+}
+
+#[test]
+fn what_the_controller_expects_is_a_part_of_the_verdict_and_is_kept() {
+    let broker = Mosquitto::start();
+    let plc = Controller::new(&broker);
+    let site = site(broker.port(), "[plc]\n[rules.serial]\nexpect_commands = true\n");
+    let mut daemon = Running::start(&site);
+    daemon.let_go();
+    plc.wait_ready();
+    let verdict = |id: u64| {
+        plc.wait_ready();
+        assert_eq!(plc.trigger(id, "")["accepted"], true);
+        plc.result("a result", |result| result["trigger_id"] == id)
+    };
+    let unknown = verdict(1);
+    assert!(
+        unknown["verdict"] == "review" && has_reason(&unknown, "serial_unexpected"),
+        "{unknown}"
+    );
+    plc.send("expect", r#"{"add":["A7K2M9PX"],"request_id":1}"#);
+    plc.reply("expect", |reply| reply["request_id"] == 1 && reply["accepted"] == true);
+    assert_eq!(verdict(2)["verdict"], "pass");
+    for (id, bad) in [(2, r#""add":["no serial"]"#), (3, r#""clear":false"#), (4, r#""ad":[]"#)] {
+        plc.send("expect", &format!("{{{bad},\"request_id\":{id}}}"));
+        let reply = plc.reply("expect", |reply| reply["request_id"] == id);
+        assert_eq!((&reply["accepted"], &reply["reason"]), (&false.into(), &"bad_payload".into()));
+    }
+    assert_eq!(verdict(3)["verdict"], "pass", "a refused command changes nothing");
+    assert_eq!(daemon.end().records, 3);
+
+    let mut daemon = Running::start(&site);
+    daemon.let_go();
+    assert_eq!(verdict(4)["verdict"], "pass", "the list is kept over a restart");
+    plc.send("expect", r#"{"clear":true,"request_id":5}"#);
+    plc.reply("expect", |reply| reply["request_id"] == 5 && reply["accepted"] == true);
+    assert_eq!(verdict(5)["verdict"], "review");
+    assert_eq!(daemon.end().records, 2);
 }
 
 #[test]
