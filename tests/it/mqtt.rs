@@ -196,8 +196,10 @@ async fn a_message_that_is_too_long_is_put_aside_and_the_rest_flows() {
     line.commit("left", 3);
     let seen = subscriber.wait("two results", |seen| seen.under("result").len() >= 2).await;
     assert_eq!(seen.results("job_id"), [1, 3]);
-    let state = line.wait("the count", |state| state.quarantined == 1 && state.unsent == 0).await;
-    assert!(state.connected && state.sent == 2, "{state:?}");
+    // The counters are set one after the other.
+    let counted = |state: &PublishState| (state.quarantined, state.unsent, state.sent) == (1, 0, 2);
+    let state = line.wait("the counts", counted).await;
+    assert!(state.connected, "{state:?}");
     let told = line.store.reader().expect("reads").deliveries(&long.result_id.to_string());
     let reason = told.expect("read")[0].quarantine_reason.clone().expect("put aside");
     assert!(reason.contains("max_packet_bytes is 4096"), "{reason}");
