@@ -77,7 +77,7 @@ fn main() -> ExitCode {
             let site = Site::new(&dir, stations, rate, "");
             let parts = u64::from(stations) * u64::from(rate) * u64::from(seconds);
             println!("{stations} stations, {rate} parts/s each, {parts} parts");
-            let run = site.run(parts);
+            let run = site.run(parts, 0);
             run.report(&site, f64::from(stations * rate))
         }
         Arguments::Backlog { rows, rate, backlog_per_s, dir } => {
@@ -181,8 +181,9 @@ impl Site {
         self.dir.path().join("audit.db")
     }
 
-    /// Runs the daemon until it has looked at `parts`, and counts what arrives.
-    fn run(&self, parts: u64) -> Run {
+    /// Runs the daemon until it has looked at `parts`, or so many replayed results have arrived, and
+    /// counts what arrives.
+    fn run(&self, parts: u64, replayed: u64) -> Run {
         let subscriber = Subscriber::start(self.port);
         let started = Instant::now();
         let mut daemon = Command::new(std::env::current_exe().unwrap())
@@ -193,18 +194,22 @@ impl Site {
             .spawn()
             .unwrap();
         let mut memory = Vec::new();
+        let mut drained = None;
         while daemon.try_wait().unwrap().is_none() {
             match subscriber.ended.recv_timeout(Duration::from_secs(1)) {
                 Err(RecvTimeoutError::Timeout) => {}
                 _ => panic!("the subscriber has ended"),
             }
             memory.extend(resident_mb(daemon.id()));
+            if drained.is_none() && replayed > 0 && subscriber.replayed() >= replayed {
+                drained = Some(started.elapsed().as_secs_f64());
+                Command::new("kill").arg(daemon.id().to_string()).status().unwrap();
+            }
             if memory.len() % 30 == 0 {
-                let arrived = subscriber.arrived();
                 println!(
                     "{:>5} s  {:>8} arrived  {:>4.0} MB",
                     started.elapsed().as_secs(),
-                    arrived.results.len(),
+                    subscriber.count(),
                     memory.last().unwrap_or(&0.0)
                 );
             }
@@ -217,6 +222,7 @@ impl Site {
         let (records, unsent) = (next(), next());
         let mut run = Run {
             seconds,
+            drained,
             records,
             unsent,
             frames: (next(), next()),
@@ -240,6 +246,8 @@ impl Drop for Site {
 /// What one run of the daemon came to.
 struct Run {
     seconds: f64,
+    /// When all that was waited for as replayed had arrived, in seconds.
+    drained: Option<f64>,
     records: u64,
     unsent: u64,
     /// Delivered and dropped.

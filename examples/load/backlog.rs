@@ -12,21 +12,21 @@ use super::Site;
 /// arrived and live results did not wait.
 pub fn run(dir: &Path, rows: u64, rate: u32, backlog_per_s: u32) -> bool {
     let site = Site::new(dir, 1, rate, &format!("backlog_per_s = {backlog_per_s}\n"));
-    let alone = site.run(u64::from(rate) * 20);
+    let alone = site.run(u64::from(rate) * 20, 0);
     println!("without backlog  {}", alone.arrived.delays());
     let started = Instant::now();
     fill(&site, rows);
     println!("{rows} results wait after {:.0} s", started.elapsed().as_secs_f64());
-    // Long enough to drain it, and a tenth more.
-    let parts = (rows as f64 / f64::from(backlog_per_s) * 1.1 * f64::from(rate)) as u64 + 20;
-    let beside = site.run(parts);
-    let replayed = beside.arrived.results.values().filter(|replayed| **replayed).count();
+    // Ten times as long as it should take: the run ends sooner, when all have arrived.
+    let parts = (rows as f64 / f64::from(backlog_per_s) * 10.0 * f64::from(rate)) as u64 + 20;
+    let beside = site.run(parts, rows);
+    let drained = beside.drained.unwrap_or(beside.seconds);
     println!("with backlog     {}", beside.arrived.delays());
     println!(
-        "backlog          {replayed} of {rows} arrived as replayed in {:.0} s at most: {:.0}/s; \
-         {} copies, {} unsent",
-        beside.seconds,
-        replayed as f64 / beside.seconds,
+        "backlog          {} of {rows} arrived as replayed in {drained:.0} s: {:.0}/s of \
+         {backlog_per_s}; {} copies, {} unsent",
+        beside.arrived.replayed,
+        beside.arrived.replayed as f64 / drained,
         beside.arrived.copies,
         beside.unsent
     );
@@ -36,7 +36,7 @@ pub fn run(dir: &Path, rows: u64, rate: u32, backlog_per_s: u32) -> bool {
     );
     let most = beside.memory.iter().copied().fold(0.0, f64::max);
     println!("memory           {most:.0} MB at most");
-    replayed as u64 >= rows && beside.unsent == 0
+    beside.arrived.replayed == rows && beside.unsent == 0
 }
 
 /// As the outbox is after a long outage. The rows are copies of one result under ids of their own,
@@ -60,7 +60,7 @@ fn fill(site: &Site, rows: u64) {
             )
             .unwrap();
         for _ in 0..rows {
-            let new = Uuid::new_v4().to_string();
+            let new = Uuid::now_v7().to_string();
             insert.execute(params![new, payload.replace(&id, &new).into_bytes()]).unwrap();
         }
     }

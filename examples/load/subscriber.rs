@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub struct Arrived {
     /// By result: whether its first copy was marked as replayed.
     pub results: HashMap<Uuid, bool>,
+    /// How many of these were.
+    pub replayed: u64,
     /// Copies beyond the first.
     pub copies: u64,
     /// From verdict to arrival, of first copies that were not replayed, in milliseconds.
@@ -88,6 +90,11 @@ impl Subscriber {
         self.arrived.lock().unwrap().clone()
     }
 
+    /// Replayed results so far.
+    pub fn replayed(&self) -> u64 {
+        self.arrived.lock().unwrap().replayed
+    }
+
     /// Results so far.
     pub fn count(&self) -> usize {
         self.arrived.lock().unwrap().results.len()
@@ -112,6 +119,7 @@ fn take(into: &Mutex<Arrived>, payload: &[u8]) {
         return;
     }
     arrived.results.insert(message.result_id, message.replayed);
+    arrived.replayed += u64::from(message.replayed);
     if !message.replayed {
         let delay = now.duration_since(message.creation_time).as_millis().max(0);
         arrived.delays_ms.push(u32::try_from(delay).unwrap_or(u32::MAX));
