@@ -25,6 +25,7 @@ mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
 mod full_disk;
+mod fuzz;
 mod gguf;
 mod grammar;
 #[cfg(feature = "gst")]
