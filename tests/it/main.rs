@@ -21,6 +21,9 @@ mod delivery_model;
 mod export;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod faults_clock;
+#[cfg(feature = "fault-points")]
+mod faults_store;
 mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
