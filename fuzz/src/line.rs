@@ -7,6 +7,7 @@ use inspectd::plc::command::{
     Ack, Command, CommandName, DEADLINE_RANGE_MS, Ids, PAYLOAD_MAX_BYTES,
 };
 use inspectd::sparkplug::{command as sparkplug, payload};
+use inspectd::verdict::rules::FieldRule;
 use inspectd::verdict::{self, Expected, Outcome, Rules, Seen};
 
 /// The first byte says which command, the others are its payload.
@@ -105,18 +106,30 @@ pub fn picture(bytes: &[u8]) {
 pub fn answer(bytes: &[u8]) {
     let Some((which, text)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
+    let names = ["colour", "holes"];
+    let mut rules = Rules::default();
     let expected = match which % 3 {
         0 => Expected::Serial,
         1 => Expected::Defects,
-        _ => Expected::Fields(vec!["colour".to_owned(), "holes".to_owned()]),
+        _ => {
+            // As the configuration makes them of fields that are not optional.
+            let rule = |name: &str| FieldRule {
+                name: name.to_owned(),
+                pass: vec![],
+                fail: vec![],
+                range: None,
+            };
+            rules.fields = names.map(rule).to_vec();
+            Expected::Fields(names.map(str::to_owned).to_vec())
+        }
     };
     let findings = match verdict::finding::read("q", "whole", &expected, text, |_| 0.9) {
         Err(off) => return super::check_message(&off.why),
         Ok(findings) => findings,
     };
     assert!(!findings.is_empty(), "an answer that is read has said something");
-    let judged = verdict::judge(&findings, &Rules::default(), &[]);
-    assert_eq!(judged, verdict::judge(&findings, &Rules::default(), &[]));
+    let judged = verdict::judge(&findings, &rules, &[]);
+    assert_eq!(judged, verdict::judge(&findings, &rules, &[]));
     assert_eq!(judged.outcome == Outcome::Pass, judged.reasons.is_empty());
     let doubtful = |seen: &Seen| match seen {
         Seen::Serial { value, .. } => value.is_none(),
