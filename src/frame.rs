@@ -1,5 +1,7 @@
 //! A still picture and where it came from: the first thing that travels.
 
+pub mod file;
+
 use std::sync::Arc;
 
 use crate::clock::Stamp;

@@ -151,6 +151,11 @@ pub fn record_failed(reason: &str) {
     error!(reason, "Record could not be written; stopping.");
 }
 
+/// Another program holds the database; the record waits for it.
+pub fn record_waits(reason: &str) {
+    warn!(reason, "A record waits for the database.");
+}
+
 /// The run before was cut off: power, crash or kill.
 pub fn unclean_start() {
     warn!("The run before did not stop in good order; the audit log says so.");

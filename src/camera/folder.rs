@@ -1,27 +1,16 @@
 //! A folder of pictures as a camera: for labelled sets, replays and tests.
 
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::CameraError;
 use super::slot::Slot;
-use crate::frame::Rgb8;
+use crate::frame::{Rgb8, file};
 
 /// What a picture's name may end in.
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "bmp"];
-
-/// A picture may have this many pixels a side, and need this many bytes while it is decoded. A
-/// damaged head must not ask for all the memory there is.
-const SIDE_MAX_PX: u32 = 16_384;
-const DECODE_MAX_BYTES: u64 = 1 << 30;
-
-/// A picture's file may have this many bytes.
-const FILE_MAX_BYTES: u64 = 1 << 28;
-
-/// Some cameras write a little behind a JPEG's end; it is looked for in this many last bytes.
-const JPEG_TAIL_BYTES: usize = 4096;
 
 /// The folder's pictures, in the order of their names.
 pub(super) fn list(camera: &str, folder: &Path) -> Result<Vec<PathBuf>, CameraError> {
@@ -99,40 +88,5 @@ fn show(pictures: &[PathBuf], interval: Option<Duration>, slot: &Slot) {
 }
 
 fn read(path: &Path) -> Result<Rgb8, String> {
-    let failed = |why: String| format!("picture {} passed over: {why}", path.display());
-    let bytes = read_bounded(path).map_err(|error| failed(error.to_string()))?;
-    if is_torn_jpeg(&bytes) {
-        return Err(failed(
-            "it is a JPEG without an end; it was not written to the end".to_owned(),
-        ));
-    }
-    let mut reader = image::ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| failed(error.to_string()))?;
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(SIDE_MAX_PX);
-    limits.max_image_height = Some(SIDE_MAX_PX);
-    limits.max_alloc = Some(DECODE_MAX_BYTES);
-    reader.limits(limits);
-    let picture = reader.decode().map_err(|error| failed(error.to_string()))?.into_rgb8();
-    let (width, height) = picture.dimensions();
-    Rgb8::from_data(width, height, picture.into_raw())
-        .ok_or_else(|| failed("its size does not fit its bytes".to_owned()))
-}
-
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX_BYTES {
-        let why = format!("the file is larger than {} MiB", FILE_MAX_BYTES >> 20);
-        return Err(std::io::Error::other(why));
-    }
-    Ok(bytes)
-}
-
-/// Whether a JPEG lacks its end marker. The decoder would fill the missing part with grey and say
-/// nothing, and half a picture must not be inspected.
-fn is_torn_jpeg(bytes: &[u8]) -> bool {
-    let tail = &bytes[bytes.len().saturating_sub(JPEG_TAIL_BYTES)..];
-    bytes.starts_with(&[0xff, 0xd8]) && !tail.windows(2).any(|pair| pair == [0xff, 0xd9])
+    file::read(path).map_err(|why| format!("picture {} passed over: {why}", path.display()))
 }

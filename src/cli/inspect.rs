@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{ConfigFile, Exit};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
-use crate::frame::{Frame, Rgb8};
+use crate::frame::{Frame, Rgb8, file};
 use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
 use crate::station::Station;
 use crate::{evaluate, telemetry};
@@ -87,11 +87,7 @@ pub(super) fn pick<'s>(stations: &'s [Station], name: &str) -> anyhow::Result<&'
 }
 
 pub(super) fn read(path: &std::path::Path) -> anyhow::Result<Rgb8> {
-    let unreadable = |why: String| {
+    file::read(path).map_err(|why| {
         Exit::Usage.because(anyhow::anyhow!("cannot read the picture {}: {why}", path.display()))
-    };
-    let picture = image::open(path).map_err(|error| unreadable(error.to_string()))?.into_rgb8();
-    let (width, height) = picture.dimensions();
-    Rgb8::from_data(width, height, picture.into_raw())
-        .ok_or_else(|| unreadable("its size and its data disagree".to_owned()))
+    })
 }

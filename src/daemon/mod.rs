@@ -104,7 +104,7 @@ pub fn run(
 }
 
 /// Runs the stations with any `model`, which records name as `decider` says, and records into
-/// `store`.
+/// `store`, whose clock is the clock of all.
 ///
 /// # Errors
 /// What cannot be opened at the start; a record that cannot be written.
@@ -116,7 +116,7 @@ pub fn serve<M: Model + Send>(
     model: M,
     decider: Decider,
 ) -> Result<Summary, DaemonError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = store.clock();
     let run = describe_run(settings, stations, &decider);
     let device = run.computes_on.clone();
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::commit_times::{CommitTimes, Stopwatch};
 use super::desk::Desk;
@@ -19,6 +20,13 @@ use crate::publish::PublisherHandle;
 use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::{ReserveState, Store, StoreError, events};
 use crate::telemetry;
+
+/// How long a record waits for a database that another program holds, beyond what SQLite itself waits: to
+/// stop would cost the parts in hand. Short enough for a service that is to end within half a minute.
+const LOCK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// From one try to the next, where SQLite did not wait.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where every record passes, whoever decided.
 pub struct Recorder {
@@ -96,7 +104,7 @@ impl Recorder {
         let mut run = self.run.lock().unwrap_or_else(|lock| lock.into_inner());
         let Some(mut what) = run.take() else { return };
         what.model_sha256 = self.clerk.model_or_unknown();
-        match self.store.record_start(&what) {
+        match self.patiently(|| self.store.record_start(&what)) {
             Ok(start) => {
                 if start.unclean {
                     telemetry::unclean_start();
@@ -127,7 +135,7 @@ impl Recorder {
         let desk = self.desks.get(&inspection.station);
         let _in_order = desk.map(|desk| desk.commits());
         let started = Instant::now();
-        let committed = self.store.commit(inspection, &messages);
+        let committed = self.patiently(|| self.store.commit(inspection, &messages));
         self.commits.took(started.elapsed());
         let is_written = committed.is_ok();
         match committed {
@@ -159,6 +167,10 @@ impl Recorder {
             self.fail(DaemonError::Model(why), "the model cannot be named in a record");
         }
         is_written
+    }
+
+    fn patiently<T>(&self, write: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        patiently(LOCK_PATIENCE, || self.stop.is_set(), write)
     }
 
     fn fail(&self, error: DaemonError, why: &'static str) {
@@ -246,11 +258,58 @@ impl Recorder {
     }
 }
 
+/// Writes again as long as another program holds the database, for `patience` and until the daemon
+/// `is_ending`.
+fn patiently<T>(
+    patience: Duration,
+    is_ending: impl Fn() -> bool,
+    mut write: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let since = Instant::now();
+    loop {
+        match write() {
+            Err(why @ StoreError::Locked { .. }) if since.elapsed() < patience && !is_ending() => {
+                telemetry::record_waits(&why.to_string());
+                thread::sleep(LOCK_PAUSE);
+            }
+            told => return told,
+        }
+    }
+}
+
 impl EvidenceKeeper for Recorder {
     fn keep(&self, picture: &Rgb8) -> Result<String, String> {
         self.store.put_evidence(picture).map_err(|error| {
             self.call_keeper();
             error.to_string()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_waited_for_until_patience_or_the_daemon_ends() {
+        let locked = || StoreError::Locked { doing: "try", path: "x.db".into() };
+        let long = Duration::from_secs(600);
+        let mut tries = 0;
+        let told = patiently(
+            long,
+            || false,
+            || {
+                tries += 1;
+                if tries < 3 { Err(locked()) } else { Ok(tries) }
+            },
+        );
+        assert_eq!(told.expect("written in the end"), 3);
+        for (patience, is_ending) in [(Duration::ZERO, false), (long, true)] {
+            let told = patiently(patience, || is_ending, || Err::<(), _>(locked()));
+            assert!(matches!(told, Err(StoreError::Locked { .. })));
+        }
+        let full = || StoreError::Full { doing: "try", path: "x.db".into() };
+        let told = patiently(long, || false, || Err::<(), _>(full()));
+        assert!(matches!(told, Err(StoreError::Full { .. })), "no other error goes by waiting");
     }
 }

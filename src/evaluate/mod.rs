@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::frame::{Frame, Rgb8};
+use crate::frame::{Frame, Rgb8, file};
 use crate::inspection::Inspection;
 use crate::inspector::{EvidenceKeeper, Inspector, Model, Part};
 use crate::roi::{Area, Region};
@@ -90,11 +90,7 @@ pub fn run<M: Model>(
 }
 
 fn read_picture(path: &Path) -> Result<Rgb8, SetError> {
-    let bad = |why: String| SetError::Picture { path: PathBuf::from(path), why };
-    let picture = image::open(path).map_err(|error| bad(error.to_string()))?.into_rgb8();
-    let (width, height) = picture.dimensions();
-    Rgb8::from_data(width, height, picture.into_raw())
-        .ok_or_else(|| bad("its size and its data disagree".to_owned()))
+    file::read(path).map_err(|why| SetError::Picture { path: PathBuf::from(path), why })
 }
 
 /// All answers of an inspection, or why there is none, in one line.

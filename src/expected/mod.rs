@@ -6,7 +6,7 @@
 //! never within one, and each answer names by its digest the list that it came from.
 
 pub mod command;
-mod kept;
+pub mod kept;
 
 use std::collections::BTreeMap;
 use std::path::Path;

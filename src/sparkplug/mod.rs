@@ -22,7 +22,7 @@ pub mod kept;
 mod listen;
 pub mod metrics;
 mod node;
-mod payload;
+pub mod payload;
 mod pump;
 mod session;
 mod station;

@@ -240,7 +240,8 @@ impl Store {
         self.0.evidence.sync(names)
     }
 
-    fn clock(&self) -> Arc<dyn Clock> {
+    /// The clock that its records are dated by.
+    pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.0.clock)
     }
 

@@ -102,6 +102,10 @@ fn read_entry(value: &Value, data: usize) -> Result<TensorEntry, String> {
     if end > data {
         return Err(format!("ends at byte {end} of the data, the file has {data} (truncated?)"));
     }
+    let refuse = || format!("shape {shape:?} of {dtype} does not make {} bytes", end - begin);
+    // Whatever they are stored as, somebody will want to count them.
+    let numbers = shape.iter().try_fold(1, |count: usize, side| count.checked_mul(*side));
+    let numbers = numbers.ok_or_else(refuse)?;
     let width = match dtype.as_str() {
         "F64" | "I64" | "U64" => 8,
         "F32" | "I32" | "U32" => 4,
@@ -109,9 +113,8 @@ fn read_entry(value: &Value, data: usize) -> Result<TensorEntry, String> {
         "I8" | "U8" | "BOOL" => 1,
         _ => return Ok(TensorEntry { dtype, shape, begin, end }), // refused, by name, when somebody asks for it
     };
-    let expected = shape.iter().try_fold(width, |bytes: usize, side| bytes.checked_mul(*side));
-    if expected != Some(end - begin) {
-        return Err(format!("shape {shape:?} of {dtype} does not make {} bytes", end - begin));
+    if numbers.checked_mul(width) != Some(end - begin) {
+        return Err(refuse());
     }
     Ok(TensorEntry { dtype, shape, begin, end })
 }

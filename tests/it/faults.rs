@@ -15,7 +15,9 @@ use inspectd::daemon::{self, Options};
 use inspectd::inspector::{Model, Reply};
 use inspectd::roi::Crop;
 use inspectd::station::{Question, Station};
+use inspectd::store::verify::{VerifyOptions, verify};
 use inspectd::store::{Filter, Reader, Store, evidence};
+use inspectd::verdict::Outcome;
 use inspectd::vlm::Digest;
 use inspectd::{clock, config, fault, simulate};
 use rand::{Rng, SeedableRng};
@@ -29,7 +31,7 @@ use crate::support::station::Site;
 /// The folder of the site that a child serves.
 const CHILD_SITE: &str = "INSPECTD_TEST_FAULTS_SITE";
 /// After how many parts it ends by itself; without it, never.
-const CHILD_PARTS: &str = "INSPECTD_TEST_FAULTS_PARTS";
+pub const CHILD_PARTS: &str = "INSPECTD_TEST_FAULTS_PARTS";
 
 /// A model that answers at once. What it answers does not matter here.
 struct Quick;
@@ -56,7 +58,7 @@ fn child_that_serves_until_it_is_killed() {
 }
 
 /// A site with two stations that look at a few pictures again and again, as fast as they are taken.
-fn site(broker: u16) -> Site {
+pub fn site(broker: u16) -> Site {
     let site = Site::new(Path::new("/nowhere/line.mkv"), Some(broker));
     let out = site.dir.path().join("set");
     let mix = simulate::Mix::default();
@@ -73,17 +75,20 @@ fn site(broker: u16) -> Site {
 }
 
 /// One run of the daemon.
-struct Run {
+pub struct Run {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
     started: Instant,
 }
 
 impl Run {
-    fn start(site: &Site, variables: &[(&str, String)]) -> Run {
+    pub fn start(site: &Site, variables: &[(&str, String)]) -> Run {
         let room = module_path!().split_once("::").map_or("", |(_, room)| room);
         let name = format!("{room}::child_that_serves_until_it_is_killed");
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        // A write beyond a limit of the system is to be an error, as on a disk, and no signal.
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", &name, "--ignored", "--nocapture"])
             .env(CHILD_SITE, &site.file)
             .envs(variables.iter().map(|(name, value)| (name, value)))
@@ -96,14 +101,14 @@ impl Run {
     }
 
     /// The time from its start until it has told of its first part.
-    fn first_part(&mut self) -> Duration {
+    pub fn first_part(&mut self) -> Duration {
         let told = self.lines.by_ref().map_while(Result::ok).any(|line| line.contains(" review "));
         assert!(told, "the daemon ended before its first part");
         self.started.elapsed()
     }
 
     /// Waits for its end by itself, or by its own point.
-    fn end(mut self) -> ExitStatus {
+    pub fn end(mut self) -> ExitStatus {
         let until = Instant::now() + DEADLINE;
         // A pipe that nobody reads would hold it up.
         let lines = self.lines.by_ref();
@@ -114,18 +119,29 @@ impl Run {
         self.child.wait().unwrap()
     }
 
-    fn kill(mut self) {
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
 /// What a soak counts.
-struct Figures {
-    records: usize,
-    messages: usize,
-    copies: usize,
-    lost: usize,
+#[derive(Clone, Copy)]
+pub struct Figures {
+    pub records: usize,
+    pub messages: usize,
+    pub copies: usize,
+    pub lost: usize,
 }
 
 impl std::fmt::Display for Figures {
@@ -136,7 +152,8 @@ impl std::fmt::Display for Figures {
 }
 
 /// Runs to a clean end, so that all is delivered, and compares the log with what the subscriber saw.
-fn settle(site: &Site, runtime: &tokio::runtime::Runtime, subscriber: &Subscriber) -> Figures {
+/// The chain must be whole, and as the model answers nothing, no part may have passed.
+pub fn settle(site: &Site, runtime: &tokio::runtime::Runtime, subscriber: &Subscriber) -> Figures {
     let last = Run::start(site, &[(CHILD_PARTS, "4".into())]);
     assert!(last.end().success(), "the last run ends well");
     let reader = Reader::open(&site.database()).unwrap();
@@ -146,6 +163,9 @@ fn settle(site: &Site, runtime: &tokio::runtime::Runtime, subscriber: &Subscribe
     let all_there = |seen: &Seen| seen.under("result").len() >= wanted.len();
     let seen = runtime.block_on(subscriber.wait("every result", all_there));
     assert_whole(site, &records);
+    let report = verify(&reader, &VerifyOptions::default(), &mut |_, _| {}).expect("readable");
+    assert_eq!(report.break_count, 0, "{:?}", report.breaks);
+    assert!(report.anchors > 0, "{:?}", report.notes);
 
     let mut told: BTreeMap<String, String> = BTreeMap::new();
     for message in seen.under("result") {
@@ -172,7 +192,9 @@ fn assert_whole(site: &Site, records: &[inspectd::store::Record]) {
         let last = jobs.entry(one.station.clone()).or_default();
         assert_eq!(one.job_id, *last + 1, "{}", one.station);
         *last = one.job_id;
-        assert_eq!(one.evidence.len(), 1);
+        assert_eq!(one.verdict.outcome, Outcome::Review);
+        let is_without = one.verdict.reasons.iter().any(|reason| reason.code == "evidence_lost");
+        assert_eq!(one.evidence.len(), usize::from(!is_without), "{:?}", one.verdict);
         pictures.extend(one.evidence.into_iter().map(|kept| kept.sha256));
     }
     let dir = site.dir.path().join("evidence");
@@ -182,7 +204,7 @@ fn assert_whole(site: &Site, records: &[inspectd::store::Record]) {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().expect("a runtime")
 }
 

@@ -19,8 +19,14 @@ use crate::support::station::Site;
 
 /// Runs `script` with `$DISK` mounted as an empty tmpfs of `kib` KiB. `None`: not allowed here.
 fn on_small_disk(kib: u32, script: &str, arguments: &[&str]) -> Option<Output> {
+    on_disk(&format!("mount -t tmpfs -o size={kib}k tmpfs \"$DISK\""), script, arguments)
+}
+
+/// Runs `script` in a mount namespace of its own, after `mount` has mounted something at `$DISK`. `None`:
+/// not allowed here.
+fn on_disk(mount: &str, script: &str, arguments: &[&str]) -> Option<Output> {
     let disk = tempdir().expect("a folder");
-    let mount = format!("mount -t tmpfs -o size={kib}k tmpfs \"$DISK\" || exit 77\n{script}");
+    let mount = format!("{mount} || exit 77\n{script}");
     let run = |namespace: &str| {
         Command::new("unshare")
             .args([namespace, "sh", "-c", &mount, "sh"])
@@ -33,7 +39,7 @@ fn on_small_disk(kib: u32, script: &str, arguments: &[&str]) -> Option<Output> {
     // With rights, or as a user who is root inside only.
     let output = run("-m").or_else(|| run("-Urm"));
     if output.is_none() {
-        eprintln!("SKIPPED: this system lets nobody mount a tmpfs in a namespace");
+        eprintln!("SKIPPED: this system does not let us do in a namespace:  {mount}");
     }
     output
 }
@@ -51,18 +57,24 @@ fn said(output: &Output) -> String {
 
 /// Runs the ignored test `name` of this file on a small disk.
 fn child(kib: u32, name: &str) {
-    let program = std::env::current_exe().expect("this program");
     let room = module_path!().split_once("::").map_or("", |(_, room)| room);
-    let name = format!("{room}::{name}");
-    let program = program.display().to_string();
-    let script = "exec \"$1\" --exact \"$2\" --ignored --nocapture";
-    let Some(output) = on_small_disk(kib, script, &[&program, &name]) else { return };
+    let mount = format!("mount -t tmpfs -o size={kib}k tmpfs \"$DISK\"");
+    child_on_disk(&mount, &format!("{room}::{name}"));
+}
+
+/// Runs the ignored test of this full name after `mount`, as [`on_disk`]; its temporary files, too, lie
+/// where `$DISK` is.
+pub fn child_on_disk(mount: &str, name: &str) {
+    let program = std::env::current_exe().expect("this program").display().to_string();
+    let script = "export TMPDIR=\"$DISK\"; exec \"$1\" --exact \"$2\" --ignored --nocapture";
+    let Some(output) = on_disk(mount, script, &[&program, name]) else { return };
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("1 passed"), "it ran: {}", said(&output));
+    println!("{}", said(&output));
 }
 
 /// Writes a file until the disk is full.
-fn fill(path: &Path) {
+pub fn fill(path: &Path) {
     let mut file = std::fs::File::create(path).expect("a file");
     while file.write_all(&[1; 4096]).is_ok() {}
     while file.write_all(&[1]).is_ok() {}

@@ -21,10 +21,14 @@ mod delivery_model;
 mod export;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod faults_clock;
+#[cfg(feature = "fault-points")]
+mod faults_store;
 mod fetch;
 #[cfg(feature = "gst")]
 mod footage;
 mod full_disk;
+mod fuzz;
 mod gguf;
 mod grammar;
 #[cfg(feature = "gst")]

@@ -25,6 +25,9 @@ const PATTERN_MAX_BYTES: usize = 4096;
 /// Steps that a pattern may take on one name before it is refused.
 const BACKTRACK_MAX: usize = 100_000;
 
+/// Memory that one pattern may take, in bytes: a file may hold a thousand of them.
+const PATTERN_MAX_MEMORY_BYTES: usize = 512 << 10;
+
 /// Fields that tell of an adapter's origin or training, and nothing about what it computes.
 const INFORMATION: &[&str] = &[
     "auto_mapping",
@@ -339,7 +342,10 @@ fn pattern(
         let problem = format!("a pattern has 1 to {PATTERN_MAX_BYTES} bytes");
         return Err(fields.refuse(field, problem));
     }
-    let built = RegexBuilder::new(whole).backtrack_limit(BACKTRACK_MAX).build();
+    let built = RegexBuilder::new(whole)
+        .backtrack_limit(BACKTRACK_MAX)
+        .delegate_size_limit(PATTERN_MAX_MEMORY_BYTES)
+        .build();
     let regex = built.map_err(|why| {
         let why: String = why.to_string().chars().take(200).collect();
         let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -375,6 +381,13 @@ mod tests {
         all.filter(|(layer, target)| config.is_adapted(Path::new("a"), *layer, *target).unwrap())
             .map(|(layer, target)| module(layer, target))
             .collect()
+    }
+
+    #[test]
+    fn a_pattern_that_would_fill_the_memory_is_refused() {
+        let told = refused(json!({ "rank_pattern": { "\\w{80}": 4 } }));
+        assert!(told.contains("is not a pattern"), "{told}");
+        read(json!({ "rank_pattern": { "\\w+\\.\\d+\\.mlp\\..*": 4 } })).unwrap();
     }
 
     #[test]

@@ -15,5 +15,6 @@ pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;
 pub mod station;
+pub mod stepped_clock;
 pub mod tap;
 pub mod wide_model;

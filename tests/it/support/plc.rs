@@ -103,10 +103,14 @@ pub struct Running {
 impl Running {
     /// Starts the daemon of `site` with a model that waits to be told.
     pub fn start(site: &Site) -> Running {
+        Running::start_by(site, Arc::new(clock::SystemClock))
+    }
+
+    /// As [`Running::start`], by another clock.
+    pub fn start_by(site: &Site, clock: Arc<dyn clock::Clock>) -> Running {
         let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
         let stations: Vec<Arc<Station>> = loaded.stations.into_iter().map(Arc::new).collect();
         let settings = loaded.settings;
-        let clock: Arc<dyn clock::Clock> = Arc::new(clock::SystemClock);
         let store = Store::open(&settings.store, clock).expect("the log opens");
         let ((say, told), (asks, asked)) = (flume::unbounded(), flume::unbounded());
         let stop = Arc::new(Stop::new(None));

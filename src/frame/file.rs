@@ -1,0 +1,92 @@
+//! A picture's file to pixels: bounded, and nothing that is torn.
+//!
+//! Whoever takes a picture from a disk reads it here, so that no command accepts what another refuses.
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use super::Rgb8;
+
+/// A picture may have this many pixels a side, and need this many bytes while it is decoded. A
+/// damaged head must not ask for all the memory there is.
+pub const SIDE_MAX_PX: u32 = 16_384;
+const DECODE_MAX_BYTES: u64 = 1 << 30;
+
+/// A picture's file may have this many bytes.
+const FILE_MAX_BYTES: u64 = 1 << 28;
+
+/// Some cameras write a little behind a JPEG's end; it is looked for in this many last bytes.
+const JPEG_TAIL_BYTES: usize = 4096;
+
+/// Reads the PNG, JPEG or BMP at `path`; what it is, its first bytes say, and not its name.
+///
+/// # Errors
+/// Why it is no picture to be looked at, without the path.
+pub fn read(path: &Path) -> Result<Rgb8, String> {
+    decode(read_bounded(path).map_err(|error| error.to_string())?)
+}
+
+/// The picture in a file's bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn decode(bytes: Vec<u8>) -> Result<Rgb8, String> {
+    if is_torn_jpeg(&bytes) {
+        return Err("it is a JPEG without an end; it was not written to the end".to_owned());
+    }
+    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(SIDE_MAX_PX);
+    limits.max_image_height = Some(SIDE_MAX_PX);
+    limits.max_alloc = Some(DECODE_MAX_BYTES);
+    reader.limits(limits);
+    let picture = reader.decode().map_err(|error| error.to_string())?.into_rgb8();
+    let (width, height) = picture.dimensions();
+    if width == 0 || height == 0 {
+        return Err("it has no pixels".to_owned());
+    }
+    Rgb8::from_data(width, height, picture.into_raw())
+        .ok_or_else(|| "its size does not fit its bytes".to_owned())
+}
+
+/// Anything but a file is refused before it is opened, as opening a pipe would wait for a writer.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        let why = format!("the file is larger than {} MiB", FILE_MAX_BYTES >> 20);
+        return Err(std::io::Error::other(why));
+    }
+    Ok(bytes)
+}
+
+/// Whether a JPEG lacks its end marker. The decoder would fill the missing part with grey and say
+/// nothing, and half a picture must not be inspected.
+fn is_torn_jpeg(bytes: &[u8]) -> bool {
+    let tail = &bytes[bytes.len().saturating_sub(JPEG_TAIL_BYTES)..];
+    bytes.starts_with(&[0xff, 0xd8]) && !tail.windows(2).any(|pair| pair == [0xff, 0xd9])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_jpeg_and_what_is_no_file_are_refused() {
+        let picture = image::RgbImage::from_fn(64, 48, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).expect("a JPEG");
+        let bytes = bytes.into_inner();
+        let read = decode(bytes.clone()).expect("a picture");
+        assert_eq!((read.width, read.height), (64, 48));
+        let torn = decode(bytes[..bytes.len() / 2].to_vec()).expect_err("half a picture");
+        assert!(torn.contains("without an end"), "{torn}");
+        let folder = read_bounded(Path::new("/")).expect_err("a folder");
+        assert!(folder.to_string().contains("not a file"), "{folder}");
+    }
+}
