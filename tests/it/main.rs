@@ -27,6 +27,8 @@ mod footage;
 mod full_disk;
 mod gguf;
 mod grammar;
+mod hard;
+mod hard_model;
 #[cfg(feature = "gst")]
 mod line;
 mod mqtt;
