@@ -131,9 +131,7 @@ impl Board {
         }
         self.status = status;
         if !status.state.is_prepared() {
-            // It is not shown again when all is well again: by then the part is elsewhere.
-            self.verdict = None;
-            self.results.clear();
+            self.take_back();
         }
         self.touch();
     }
@@ -191,6 +189,9 @@ impl Board {
 
     /// The station's desk is alive at `now_ns`.
     pub fn beat(&mut self, now_ns: u64) {
+        if !self.is_alive(now_ns) {
+            self.take_back();
+        }
         self.beat = self.beat.wrapping_add(1);
         self.beaten_ns = Some(now_ns);
     }
@@ -234,6 +235,14 @@ impl Board {
     /// Changes with everything that is shown but the beats and the time that is left.
     pub fn sequence(&self) -> u16 {
         self.sequence
+    }
+
+    /// Says nothing of any part: what was said is not shown again when all is well again, as by then
+    /// the part is elsewhere.
+    fn take_back(&mut self) {
+        self.verdict = None;
+        self.results.clear();
+        self.touch();
     }
 
     fn set_newest(&mut self, part: Part) {

@@ -196,6 +196,9 @@ proptest! {
                     board.set_status(status(state));
                 }
                 Step::Beat => {
+                    if !witness.alive(now_ns) {
+                        witness.passed_ns = None;
+                    }
                     witness.beaten_ns = Some(now_ns);
                     board.beat(now_ns);
                 }
