@@ -22,6 +22,7 @@ pub mod evaluate;
 pub mod expected;
 pub mod fault;
 pub mod frame;
+pub mod hard;
 pub mod inspection;
 pub mod inspector;
 pub mod plc;

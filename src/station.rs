@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::camera;
+use crate::hard::Outputs;
 use crate::plc;
 use crate::roi::Region;
 use crate::trigger;
@@ -42,6 +43,8 @@ pub struct Station {
     pub is_simulated: bool,
     /// What was agreed on with the line's controller; `None`: nothing.
     pub plc: Option<plc::Options>,
+    /// What shows verdicts without a broker.
+    pub outputs: Outputs,
     /// By which number the controller asks for the recipe.
     pub recipe_index: u32,
     /// The same station with its other recipes: regions, questions, rules and digest differ.

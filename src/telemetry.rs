@@ -118,6 +118,21 @@ pub fn contract(station: &str, event: &Event) {
     }
 }
 
+/// Registers are served there.
+pub fn modbus_serves(address: &str) {
+    info!(address, "Modbus TCP: registers are served.");
+}
+
+/// A hard output can no longer be driven, or answers nobody: the station is in fault.
+pub fn output_failed(station: &str, output: &str, reason: &str) {
+    error!(station, output, reason, "HARD OUTPUT FAILED: the station takes no parts.");
+}
+
+/// It can be driven again.
+pub fn output_back(station: &str, output: &str) {
+    info!(station, output, "Hard output back.");
+}
+
 /// The recipe that was active before the start is no longer in the configuration.
 pub fn recipe_gone(station: &str, index: u32) {
     warn!(station, index, "The recipe that was active is gone; the station's own is active.");

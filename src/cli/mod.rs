@@ -8,6 +8,7 @@ mod demo;
 mod evaluate;
 mod exit;
 mod inspect;
+mod modbus;
 mod model;
 mod run;
 mod schema;
@@ -64,6 +65,9 @@ enum Command {
     /// Try serial numbers against a station's rules.
     #[command(after_help = serial::EXAMPLES)]
     Serial(serial::Arguments),
+    /// Print which Modbus register shows what.
+    #[command(after_help = modbus::EXAMPLES)]
+    Modbus(modbus::Arguments),
     /// Print the JSON Schemas of messages, and the AsyncAPI document of their topics.
     #[command(after_help = schema::EXAMPLES)]
     Schema(schema::Arguments),
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Modbus(arguments) => modbus::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),

@@ -66,7 +66,7 @@ pub(super) fn check_named(clerk: &Clerk) -> anyhow::Result<()> {
 pub(super) fn exit_of(error: daemon::DaemonError) -> anyhow::Error {
     let exit = match &error {
         daemon::DaemonError::Model(_) => Exit::Model,
-        daemon::DaemonError::Capacity(_) => Exit::Usage,
+        daemon::DaemonError::Capacity(_) | daemon::DaemonError::Output(_) => Exit::Usage,
         daemon::DaemonError::Store(_) => Exit::Store,
         daemon::DaemonError::Camera { .. } => Exit::Camera,
         daemon::DaemonError::Other(_) => Exit::Failed,

@@ -7,6 +7,7 @@ use super::report::{Problem, Problems};
 use super::station::adapter;
 use super::{Loaded, Settings, load};
 use crate::camera::{self, Source};
+use crate::hard::{gpio, registers};
 use crate::roi::Area;
 use crate::station::{Question, Station, Task};
 use crate::trigger::{self, WhichFrame};
@@ -62,6 +63,7 @@ pub fn run_with(
     let cameras = check_cameras(&loaded.stations);
     let (mut found, lines) = look(&loaded);
     found.extend(check_adapters(&loaded));
+    found.extend(check_lines(&loaded.stations));
     let found = Problems::new(found);
     write!(out, "{}", loaded.warnings.render(colour))?;
     write!(out, "{}{}", cameras.render(colour), found.render(colour))?;
@@ -83,6 +85,20 @@ fn check_cameras(stations: &[Station]) -> Problems {
     let all = stations.iter().filter_map(check);
     Problems::new(all.map(|why| Problem::error(why.to_string())).collect())
 }
+
+/// Whether the lines that stations drive are there.
+fn check_lines(stations: &[Station]) -> Vec<Problem> {
+    let check = |station: &Station| {
+        let why = gpio::check(station.outputs.gpio.as_ref()?).err()?;
+        let title = format!("station \"{}\": {why}", station.name);
+        Some(Problem::error(title).remedy(LINE_REMEDY))
+    };
+    stations.iter().filter_map(check).collect()
+}
+
+/// What to do about a line that cannot be had.
+const LINE_REMEDY: &str = "correct `chip` and `pass_line` in [gpio] (`gpioinfo` lists what there is), \
+                           let the user of the service open the chip, or remove [gpio]";
 
 /// Whether each adapter is one for this model; each is looked at once.
 fn check_adapters(loaded: &Loaded) -> Vec<Problem> {
@@ -140,6 +156,9 @@ fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     if let Some(edge) = &settings.sparkplug {
         writeln!(out, "sparkplug  group {}, edge node {}", edge.group_id, edge.edge_node_id)?;
     }
+    if let Some(modbus) = &settings.modbus {
+        writeln!(out, "modbus     {}, unit {}", modbus.listen, modbus.unit_id)?;
+    }
     match &settings.broker {
         Some(broker) => writeln!(
             out,
@@ -182,6 +201,13 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
             out,
             "  sample   one part in {n} is inspected, the others are recorded as review"
         )?;
+    }
+    if let Some(base) = station.outputs.modbus_base {
+        writeln!(out, "  modbus   registers {base} to {}", base + (registers::WORDS - 1))?;
+    }
+    if let Some(gpio) = &station.outputs.gpio {
+        let (line, chip, hold) = (gpio.pass_line, gpio.chip.display(), gpio.hold.as_millis());
+        writeln!(out, "  gpio     line {line} of {chip} permits a pass, for {hold} ms at most")?;
     }
     writeln!(out, "  digest   {}", station.config_digest)?;
     contract(station, out)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::broker;
+use super::modbus;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use super::sparkplug;
@@ -45,10 +46,11 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let node = name.as_ref().map_or("unnamed", |name| name.get_ref().as_str());
     let has_broker = !matches!(broker, Some(None));
     let sparkplug = sparkplug::read(sparkplug, node, &store.path, has_broker);
+    let modbus = modbus::read(top.table("modbus"));
     let log = read_log(top.table("log"));
     top.finish();
     let device = name?.into_inner();
-    Some(Settings { device, model: model?, store, broker: broker?, sparkplug, log })
+    Some(Settings { device, model: model?, store, broker: broker?, sparkplug, modbus, log })
 }
 
 fn read_model(mut table: Reader<'_>) -> Option<Model> {

@@ -15,6 +15,7 @@ mod broker;
 pub mod check;
 mod file;
 mod main_file;
+mod modbus;
 mod reader;
 mod report;
 mod settings;
@@ -110,6 +111,8 @@ fn with_stations(
             problems.push(Problem::error(why.to_string()).remedy(remedy));
         }
     }
+    modbus::check(settings.modbus.is_some(), stations, problems);
+    station::outputs::check(stations, problems);
     if let Some(sparkplug) = &mut settings.sparkplug {
         sparkplug.stations = names(stations);
         if let Err(why) = sparkplug.check() {

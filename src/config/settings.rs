@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use crate::hard::modbus;
 use crate::publish::PublishOptions;
 use crate::sparkplug::SparkplugOptions;
 use crate::store::StoreOptions;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub broker: Option<PublishOptions>,
     /// `[sparkplug]`: how the device shows itself by Sparkplug. `None`, without that table: not at all.
     pub sparkplug: Option<SparkplugOptions>,
+    /// `[modbus]`: where registers are served. `None`, without that table: nowhere.
+    pub modbus: Option<modbus::Options>,
     /// `[log]`: what the log tells.
     pub log: Log,
 }

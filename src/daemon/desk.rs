@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::recorder::Recorder;
 use super::watcher::Watcher;
 use crate::clock::{Clock, Stamp};
+use crate::hard::{Panel, board};
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Part};
 use crate::plc::contract::Terms;
@@ -16,8 +17,8 @@ use crate::plc::deadline::{Key, Told};
 use crate::plc::ring::Waiting;
 use crate::plc::seen::Entry;
 use crate::plc::{
-    Acknowledged, Code, Contract, ExpectHandler, Job, Options, Outcome, Refusal, Reply, Ring,
-    StateMessage, Task, Turn, message,
+    Acknowledged, Code, CommandName, Contract, ExpectHandler, Job, Options, Outcome, Refusal,
+    Reply, Ring, StateMessage, Task, Turn, message,
 };
 use crate::publish::outgoing::NotTaken;
 use crate::publish::topics::Kind;
@@ -90,6 +91,8 @@ pub struct Desk {
     recipes: Vec<Arc<Station>>,
     /// Whether a controller is told anything.
     has_contract: bool,
+    /// What hard outputs show of the station, if it has any.
+    panel: Option<Arc<Panel>>,
     inner: Mutex<Inner>,
     /// Held over a commit and its telling, so that results are told in the order of their records.
     commits: Mutex<()>,
@@ -137,6 +140,7 @@ impl Desk {
         Ok(Desk {
             name: station.name.clone(),
             has_contract: station.plc.is_some(),
+            panel: station.outputs.is_any().then(Arc::default),
             recipes,
             inner: Mutex::new(Inner {
                 contract,
@@ -185,9 +189,31 @@ impl Desk {
         &self.name
     }
 
+    /// Whether parts are asked for by command; else the station finds them.
+    fn is_asked_for_parts(&self) -> bool {
+        matches!(self.first().trigger, trigger::Options::Command(_))
+    }
+
     /// Whether a controller is told anything.
     pub fn has_contract(&self) -> bool {
         self.has_contract
+    }
+
+    /// What hard outputs show of the station, if it has any.
+    pub fn panel(&self) -> Option<&Arc<Panel>> {
+        self.panel.as_ref()
+    }
+
+    /// Lets whoever reads a hard output know that this desk is alive: its lock is not held for ever.
+    pub fn beat_panel(&self) {
+        let _alive = self.lock();
+        self.show(|board| board.beat(self.clock.now().monotonic_ns));
+    }
+
+    fn show(&self, change: impl FnOnce(&mut board::Board)) {
+        if let Some(panel) = &self.panel {
+            panel.update(change);
+        }
     }
 
     /// The station as it is set up.
@@ -223,6 +249,7 @@ impl Desk {
         match task {
             None => {}
             Some(Task::Inspect(job)) => {
+                self.show(|board| board.trigger(job.job_id));
                 // Whoever is told that a trigger was accepted gets a result, whatever happens.
                 match self.keep_accepted(&inner, &job, at) {
                     Ok(()) => self.order(&inner, job, at),
@@ -242,6 +269,11 @@ impl Desk {
             Some(Task::Expect) => reply = reply.map(|reply| self.expected(payload, reply)),
         }
         if let Some(reply) = reply {
+            let is_trigger = name == CommandName::Trigger.as_str() && self.is_asked_for_parts();
+            if is_trigger && !reply.accepted {
+                // The part that was not accepted is before the camera all the same.
+                self.show(board::Board::pass_over);
+            }
             self.answer(&reply, to);
         }
         self.tell(&mut inner);
@@ -279,6 +311,7 @@ impl Desk {
     fn hand(self: &Arc<Desk>, part: &Part) -> Hand {
         let turn = Arc::new(Turn::default());
         let key = self.watcher.watch(part, &turn);
+        self.show(|board| board.begin(shown(part)));
         Hand { desk: Arc::clone(self), turn, key }
     }
 
@@ -306,6 +339,7 @@ impl Desk {
     pub fn next_job(&self) -> (u64, Arc<Station>, Result<(), Reason>) {
         let mut inner = self.lock();
         let job_id = inner.contract.next_job();
+        self.show(|board| board.trigger(job_id));
         let station = Arc::clone(&self.recipes[inner.contract.active()]);
         let changing = match inner.contract.is_changing() {
             true => Err(Reason::new("recipe_change", "The recipe was about to change.")),
@@ -318,6 +352,12 @@ impl Desk {
     pub fn begin(self: &Arc<Desk>, part: &Part) -> Hand {
         self.change(|contract, now| contract.begin(now));
         self.hand(part)
+    }
+
+    /// A part that the station found while the line stood is not looked at.
+    pub fn ignore(&self) {
+        self.show(board::Board::pass_over);
+        self.change(|contract, now| contract.ignored(now));
     }
 
     /// Whether a part that the station found is to be inspected.
@@ -346,12 +386,14 @@ impl Desk {
 
     /// The record `sequence` was written; `payload` tells of it.
     pub fn recorded(&self, inspection: &Inspection, sequence: i64, payload: &[u8]) {
+        self.show(|board| board.record(inspection, self.clock.now().monotonic_ns));
         self.change(|contract, now| contract.result(inspection, sequence, payload, now));
     }
 
     /// Tells what has changed since it was told last. Whoever cannot be told now gets the state on
     /// the next connection; events and replies are lost, as their moment is.
     fn tell(&self, inner: &mut Inner) {
+        self.show(|board| board.set_status((&inner.contract.state()).into()));
         if !self.has_contract {
             // Nobody is told; what an operator should know is logged where it happens.
             inner.contract.take_events();
@@ -429,12 +471,24 @@ impl Desk {
     }
 }
 
-/// The number of the next job: beyond every record, and every trigger that was accepted.
+/// `part` as hard outputs show it.
+fn shown(part: &Part) -> board::Part {
+    let length_ns = u64::try_from(part.deadline.as_nanos()).unwrap_or(u64::MAX);
+    board::Part {
+        job_id: part.job_id,
+        trigger_id: part.trigger_id.clone(),
+        part_id: part.part_id.clone(),
+        deadline_ms: u64::try_from(part.deadline.as_millis()).unwrap_or(u64::MAX),
+        deadline_ns: part.triggered.monotonic_ns.saturating_add(length_ns),
+    }
+}
+
 /// A result as it is kept for whoever missed it: marked, as what comes late is no order to act.
 fn kept_for_later(waiting: &Waiting) -> Vec<u8> {
     envelope::seal(&waiting.payload, true).unwrap_or_else(|| waiting.payload.clone())
 }
 
+/// The number of the next job: beyond every record, and every trigger that was accepted.
 fn next_job(store: &Store, station: &str) -> Result<u64, StoreError> {
     let recorded = store.last_job_id(station)?.unwrap_or(0);
     let accepted = store.accepted(station)?.last().map_or(0, |(trigger, _)| trigger.job_id);

@@ -24,6 +24,9 @@ pub enum DaemonError {
         /// What the camera said.
         source: CameraError,
     },
+    /// A hard output cannot be had as it is configured.
+    #[error("{0}")]
+    Output(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),

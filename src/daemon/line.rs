@@ -238,7 +238,7 @@ impl Line {
     fn handle(&mut self, events: Vec<Event>, out: &Out<'_>) {
         for event in events {
             if !self.desk.inspects() {
-                self.desk.change(|contract, now| contract.ignored(now));
+                self.desk.ignore();
                 continue;
             }
             if !self.stop.may_trigger() {

@@ -16,6 +16,7 @@ mod heads;
 mod keeper;
 mod ledger;
 mod line;
+mod outputs;
 pub mod plan;
 mod recorder;
 mod stop;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::expected::{Access, ExpectedLists};
+use crate::hard::gpio::{Chips, KernelChips};
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
 use crate::plc::ExpectHandler;
@@ -49,6 +51,7 @@ pub use stop::Stop;
 use commands::Commands;
 use desk::{Desk, InHand};
 use line::{Line, Out};
+use outputs::Outputs;
 use recorder::{Office, Recorder};
 use watcher::Watcher;
 
@@ -66,6 +69,8 @@ pub struct Options {
     pub stop: Option<Arc<Stop>>,
     /// Takes `cmd/expect` in place of the lists of expected serials.
     pub expect: Option<Arc<dyn ExpectHandler>>,
+    /// Where lines come from, in place of the kernel.
+    pub chips: Option<Arc<dyn Chips>>,
 }
 
 /// What a run did.
@@ -129,6 +134,8 @@ pub fn serve<M: Model + Send>(
     desks.iter().for_each(|desk| desk.expect_with(Arc::clone(&expect)));
     let open = |desk| Line::open(desk, &clock, clerk.clone(), Arc::clone(&stop));
     let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let chips = options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips));
+    let outputs = Outputs::open(settings.modbus.as_ref(), &desks, chips, &clock)?;
     let runtime = runtime()?;
     let commands = take_commands(settings, &desks, &clock)?;
     let publisher = start_publisher(&runtime, settings, &store, &clock, commands.as_ref())?;
@@ -159,7 +166,8 @@ pub fn serve<M: Model + Send>(
     let ledger = Ledger::new(store.clone(), lists);
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::new(ledger));
     let keep = || keeper::run(&store, settings.store.retention, &calls);
-    let beside = Beside { watcher: &watcher, clerk: &clerk, commands: commands.as_deref() };
+    let commands = commands.as_deref();
+    let beside = Beside { watcher: &watcher, clerk: &clerk, commands, outputs: &outputs };
     let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside, keep);
     recorder.tell_head();
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
@@ -312,6 +320,7 @@ struct Beside<'b> {
     watcher: &'b Watcher,
     clerk: &'b Clerk,
     commands: Option<&'b Commands>,
+    outputs: &'b Outputs,
 }
 
 fn start_edge_node(
@@ -364,6 +373,7 @@ fn work<M: Model + Send>(
         scope.spawn(|| recorder.begin());
         scope.spawn(|| beside.watcher.run(beside.clerk, recorder));
         scope.spawn(|| beside.commands.map(Commands::run));
+        beside.outputs.run(scope);
         let watched: Vec<_> = lines
             .into_iter()
             .map(|line| {
@@ -383,6 +393,7 @@ fn work<M: Model + Send>(
         if let Some(commands) = beside.commands {
             commands.close();
         }
+        beside.outputs.close();
         seen
     });
     signals.abort();

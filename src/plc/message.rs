@@ -128,6 +128,8 @@ impl StateMessage {
 pub enum Fault {
     /// The record cannot be written: the program stops.
     RecordNotWritable,
+    /// A hard output cannot be driven, or no longer answers.
+    OutputFailed,
     /// The camera delivers no pictures.
     CameraLost,
     /// The model failed on several parts in a row.
@@ -139,6 +141,7 @@ impl Fault {
     pub fn as_str(self) -> &'static str {
         match self {
             Fault::RecordNotWritable => "record_not_writable",
+            Fault::OutputFailed => "output_failed",
             Fault::CameraLost => "camera_lost",
             Fault::ModelFailing => "model_failing",
         }

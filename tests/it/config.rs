@@ -562,6 +562,34 @@ fn an_edge_node_needs_a_broker_and_ids() {
 }
 
 #[test]
+fn hard_outputs_are_read_and_must_not_meet() {
+    let gpio = "[gpio]\nchip = \"/dev/gpiochip0\"\npass_line = 17\nhold_ms = 500\n";
+    let one = format!("{STATION}[modbus]\nbase = 300\n{gpio}alive_line = 27\n");
+    let modbus = "\n[modbus]\nlisten = \"0.0.0.0:502\"\nunit_id = 17\n";
+    let files = Files::new(format!("{MAIN}{modbus}"), &[("demo.toml", one.as_bytes())]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    let served = loaded.settings.modbus.expect("the table is there");
+    assert_eq!((served.listen.to_string(), served.unit_id), ("0.0.0.0:502".to_owned(), 17));
+    let outputs = &loaded.stations[0].outputs;
+    let line = outputs.gpio.as_ref().expect("a line");
+    assert_eq!((outputs.modbus_base, line.pass_line, line.alive_line), (Some(300), 17, Some(27)));
+    assert_eq!((line.hold, line.active_low), (Duration::from_millis(500), false));
+    assert!(good(STATION).settings.modbus.is_none() && !good(STATION).stations[0].outputs.is_any());
+
+    let other = one.replace("\"demo\"", "\"other\"").replace("300", "419");
+    let stations = [("demo.toml", one.as_bytes()), ("other.toml", other.as_bytes())];
+    assert_golden("outputs_that_meet", &Files::new(MAIN, &stations).words());
+    let bad = format!("{STATION}[modbus]\n[gpio]\npass_line = 17\nalive_line = 17\nhold_ms = 5\n");
+    let main = format!("{MAIN}[modbus]\nlisten = \"line-1\"\nunit_id = 0\n");
+    let files = Files::new(main, &[("demo.toml", bad.as_bytes())]);
+    assert_golden("outputs_misspelt", &files.words());
+    let sampled = one.replacen("[camera]", "inspect_every = 3\n[camera]", 1);
+    let files = Files::new(format!("{MAIN}{modbus}"), &[("demo.toml", sampled.as_bytes())]);
+    let words = files.load().expect("a warning").warnings.to_string();
+    assert!(words.contains("only one part in 3 can pass"), "{words}");
+}
+
+#[test]
 fn each_example_is_good() {
     let loaded = config::load(&examples().join("inspectd.toml"));
     let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));

@@ -31,6 +31,8 @@ mod full_disk;
 mod fuzz;
 mod gguf;
 mod grammar;
+mod hard;
+mod hard_model;
 #[cfg(feature = "gst")]
 mod line;
 mod mqtt;

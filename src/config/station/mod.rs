@@ -4,6 +4,7 @@ pub(super) mod adapter;
 mod answer;
 mod camera;
 mod check_digit;
+pub(super) mod outputs;
 mod plc;
 mod prompt;
 mod question;
@@ -59,6 +60,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let mut contract = top.table("plc");
     let recipes = recipe::read_list(&mut contract, recipe_index);
     let plc = plc::read(contract, trigger.as_ref());
+    let outputs = outputs::read(&mut top, inspect_every.as_ref());
     let own_name = name.as_ref().map(|name| name.get_ref().clone());
     top.finish();
     let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());
@@ -76,6 +78,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
         inspect_every: whole(inspect_every, 1) as u32,
         is_simulated,
         plc,
+        outputs,
         recipe_index,
         other_recipes: vec![],
         config_digest: String::new(),

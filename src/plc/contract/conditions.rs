@@ -77,6 +77,16 @@ impl Contract {
         self.raise(Fault::RecordNotWritable, why, now);
     }
 
+    /// A hard output cannot be driven: whoever waits for it would wait in vain.
+    pub fn output_failed(&mut self, why: &str, now: &Stamp) {
+        self.raise(Fault::OutputFailed, why, now);
+    }
+
+    /// It can be driven again.
+    pub fn output_back(&mut self, now: &Stamp) {
+        self.clear(Fault::OutputFailed, now);
+    }
+
     /// A part went by while the line stood.
     pub fn ignored(&mut self, now: &Stamp) {
         self.tell(EventName::PartIgnoredWhileStopped, now, |_| {});

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use inspectd::daemon::{self, Options, Stop, Summary};
+use inspectd::hard::gpio::Chips;
 use inspectd::inspection::Inspection;
 use inspectd::inspector::{Model, Reply};
 use inspectd::roi::Crop;
@@ -103,18 +104,31 @@ pub struct Running {
 impl Running {
     /// Starts the daemon of `site` with a model that waits to be told.
     pub fn start(site: &Site) -> Running {
-        Running::start_by(site, Arc::new(clock::SystemClock))
+        Running::start_as(site, Arc::new(clock::SystemClock), None)
     }
 
     /// As [`Running::start`], by another clock.
     pub fn start_by(site: &Site, clock: Arc<dyn clock::Clock>) -> Running {
+        Running::start_as(site, clock, None)
+    }
+
+    /// As [`Running::start`], with lines from `chips`.
+    pub fn start_with(site: &Site, chips: Option<Arc<dyn Chips>>) -> Running {
+        Running::start_as(site, Arc::new(clock::SystemClock), chips)
+    }
+
+    fn start_as(
+        site: &Site,
+        clock: Arc<dyn clock::Clock>,
+        chips: Option<Arc<dyn Chips>>,
+    ) -> Running {
         let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
         let stations: Vec<Arc<Station>> = loaded.stations.into_iter().map(Arc::new).collect();
         let settings = loaded.settings;
         let store = Store::open(&settings.store, clock).expect("the log opens");
         let ((say, told), (asks, asked)) = (flume::unbounded(), flume::unbounded());
         let stop = Arc::new(Stop::new(None));
-        let options = Options { stop: Some(Arc::clone(&stop)), ..Options::default() };
+        let options = Options { stop: Some(Arc::clone(&stop)), chips, ..Options::default() };
         let thread = std::thread::spawn(move || {
             let model = Told { asked: asks, say: told };
             daemon::serve(&settings, &stations, &options, store, model, "none".into())
