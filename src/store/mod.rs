@@ -15,6 +15,7 @@ mod canonical;
 pub mod chain;
 mod contract;
 pub mod disposition;
+mod durable;
 mod error;
 pub mod events;
 pub mod evidence;
@@ -57,6 +58,7 @@ use crate::inspection::Inspection;
 use crate::verdict::serial::{Earlier, EarlierQuery};
 use anchor::Heads;
 use chain::{ChainTime, Entry};
+use durable::without_haste;
 use evidence::EvidenceFolder;
 use open::WriterLock;
 use reserve::Reserve;
@@ -337,10 +339,11 @@ impl Store {
         self.sql("read the outbox", |connection| outbox::newest(connection))
     }
 
-    /// Notes that the broker has acknowledged these messages. Repeating it changes nothing.
+    /// Notes that the broker has acknowledged these messages. Repeating it changes nothing. A power cut
+    /// right after it may undo it: then they are sent once more.
     pub fn mark_sent(&self, ids: &[i64]) -> Result<(), StoreError> {
         let now = self.0.clock.now().wall.as_millisecond();
-        self.with_room(|connection| outbox::mark_sent(connection, ids, now))
+        self.with_room(|connection| without_haste(connection, |c| outbox::mark_sent(c, ids, now)))
             .map_err(|why| StoreError::from_sql("mark messages as sent", &self.0.path, why))
     }
 
@@ -357,7 +360,9 @@ impl Store {
     /// Deletes sent messages beyond the newest `keep_rows`, at most 1,000 a call, but never the
     /// newest of a station; answers how many. Inspections are not touched.
     pub fn prune_sent(&self, keep_rows: usize) -> Result<usize, StoreError> {
-        self.sql("tidy the outbox", |connection| outbox::prune_sent(connection, keep_rows))
+        self.sql("tidy the outbox", |connection| {
+            without_haste(connection, |connection| outbox::prune_sent(connection, keep_rows))
+        })
     }
 
     /// How many messages wait, and since when.
@@ -366,12 +371,14 @@ impl Store {
         self.sql("count the outbox", |connection| outbox::state(connection, now))
     }
 
-    /// Carries out a change; where it finds the disk full, once more with what the reserve gives.
+    /// Carries out a change; where it finds the disk full, once more with what the reserve gives. The
+    /// change is on the disk when it returns, whatever another one left behind.
     fn with_room<T>(
         &self,
         mut work: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let mut connection = self.connection();
+        durable::wait_for_the_disk(&connection, true)?;
         loop {
             match work(&mut connection) {
                 Err(why) if error::is_full(&self.0.path, &why) && self.0.reserve.give() => {}

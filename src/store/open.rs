@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::begin::{self, Opening};
+use super::durable;
 use super::error::StoreError;
 
 /// Marks a SQLite file as ours: "insp" in ASCII.
@@ -139,7 +140,7 @@ fn set_pragmas(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
         row.get::<_, String>(0).map(drop)
     })?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    durable::wait_for_the_disk(connection, true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_KEEP_BYTES, |_| Ok(()))
