@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::error::{EngineError, LoadError};
@@ -115,8 +116,10 @@ impl ChatTokenizer {
         vocab: usize,
     ) -> Result<ChatTokenizer, LoadError> {
         let refuse = |problem: String| LoadError::Tokenizer { path: path.to_path_buf(), problem };
-        // The library panics where JSON breaks off inside some of its parts.
-        parse_object(path, json)?;
+        // The library panics where JSON breaks off inside some of its parts, and at the first text where a
+        // template is not what it relies on.
+        let whole = parse_object(path, json)?;
+        whole.get("post_processor").map_or(Ok(()), check_templates).map_err(refuse)?;
         let mut tokenizer = Tokenizer::from_bytes(json)
             .map_err(|e| refuse(format!("is not a usable tokenizer: {e}")))?;
         // A file saved after training may cut or pad texts; a prompt must be neither.
@@ -140,7 +143,10 @@ impl ChatTokenizer {
         stop_ids.extend(STOP_TOKENS.iter().filter_map(|token| tokenizer.token_to_id(token)));
         stop_ids.sort_unstable();
         stop_ids.dedup();
-        Ok(ChatTokenizer { tokenizer, bytes, control, stop_ids })
+        let loaded = ChatTokenizer { tokenizer, bytes, control, stop_ids };
+        // What it puts around every text shows now whether it can be used, not at the first question.
+        loaded.encode("").map_err(|why| refuse(why.to_string()))?;
+        Ok(loaded)
     }
 
     /// The ids of `text`, with the `<s>` that the tokenizer puts first. Added tokens written in
@@ -159,7 +165,13 @@ impl ChatTokenizer {
             .tokenizer
             .encode_fast(text, first)
             .map_err(|e| EngineError::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encoding.get_ids();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.bytes.len()) {
+            let vocab = self.bytes.len();
+            let text = format!("a text becomes the id {id}, the model has {vocab} embeddings");
+            return Err(EngineError::Tokenizer(text));
+        }
+        Ok(ids.to_vec())
     }
 
     /// The text of `ids`: control tokens left out, one leading space stripped, broken UTF-8
@@ -206,6 +218,29 @@ impl ChatTokenizer {
             added.chain(pictures).min_by_key(|range| (range.start, usize::MAX - range.end))?;
         Some(&text[first])
     }
+}
+
+/// Checks that a text alone can be put into the templates of a `post_processor`: every token that they
+/// name is described, and they ask for no second text.
+fn check_templates(processor: &Value) -> Result<(), String> {
+    let list = |name: &str| processor.get(name).and_then(Value::as_array).into_iter().flatten();
+    list("processors").try_for_each(check_templates)?;
+    if processor.get("type").and_then(Value::as_str) != Some("TemplateProcessing") {
+        return Ok(());
+    }
+    for piece in list("single") {
+        let id = |kind: &str| piece.get(kind)?.get("id")?.as_str();
+        if let Some(name) = id("SpecialToken")
+            && processor.get("special_tokens").and_then(|tokens| tokens.get(name)).is_none()
+        {
+            let name: String = name.chars().take(64).collect();
+            return Err(format!("its post_processor puts in {name:?} and does not describe it"));
+        }
+        if id("Sequence").is_some_and(|name| name != "A") {
+            return Err("its post_processor wants a second text beside the one".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// A vocabulary entry's bytes: `<0x0A>` is a byte, U+2581 is a space, the rest is itself.
