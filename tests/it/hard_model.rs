@@ -291,7 +291,7 @@ fn the_table_has_each_register_once_and_fits_one_request() {
         end = row.at + row.words;
     }
     assert_eq!(end, WORDS);
-    assert!(WORDS <= 125, "no request may read more");
+    const { assert!(WORDS <= 125, "no request may read more") };
     let names: std::collections::HashSet<_> = ROWS.iter().map(|row| row.name).collect();
     assert_eq!(names.len(), ROWS.len());
 }
