@@ -92,6 +92,7 @@ impl Drop for Mosquitto {
     }
 }
 
+/// A port that nobody has now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("an address").port()
