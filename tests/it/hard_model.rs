@@ -337,3 +337,20 @@ fn words_stand_where_the_table_says() {
     assert_eq!((words[at("verdict")][0], words[at("result_1_verdict")][0]), (0, 0));
     assert_eq!(words[at("flags")][0] & (flag::ALIVE | flag::READY | flag::VALID), 0);
 }
+
+#[test]
+fn no_permit_begins_after_the_deadline_and_one_that_began_goes_on() {
+    let mut board = Board::default();
+    board.set_status(status(State::Ready));
+    board.beat(0);
+    board.begin(part(1, 0));
+    board.record(&record(1, 0, Record::Pass), 300 * MS);
+    let permit = || Permit::new(Duration::from_millis(HOLD_MS));
+    // Whoever drives the line slept over the deadline: the part may be gone.
+    let mut late = permit();
+    assert_eq!(late.until(&board, 401 * MS), None);
+    let mut awake = permit();
+    assert_eq!(awake.until(&board, 400 * MS), Some(600 * MS));
+    assert_eq!(awake.until(&board, 599 * MS), Some(600 * MS));
+    assert_eq!(awake.until(&board, 600 * MS), None);
+}
