@@ -125,8 +125,9 @@ async fn a_storm_of_rebirth_requests_is_answered_once_a_cooldown() {
     for _ in 0..10 {
         host.ask_rebirth();
     }
-    edge.wait("all of them", |state| state.heard == 10).await;
-    assert_eq!(edge.handle.state().borrow().births, 2, "the first is answered at once");
+    // The first is answered at once; heard and answered are counted one after the other.
+    edge.wait("all of them", |state| state.heard == 10 && state.births >= 2).await;
+    assert_eq!(edge.handle.state().borrow().births, 2, "and no other");
     edge.commit("left", 1);
     // What waits for the cooldown waits no longer at the end.
     edge.stop().await;
