@@ -6,8 +6,8 @@
 //! connection only. After an error the library would carry old messages over with new numbers and,
 //! where the broker forgot the session, drop them without a word; hence a new client for each dial.
 //!
-//! The two protocols are two copies of the library's code with types of their own: [`v4`] and [`v5`]
-//! turn either into [`Step`]s.
+//! The two protocols are two copies of the library's code with types of their own: `v4` and `v5`
+//! turn either into `Step`s.
 
 mod v4;
 mod v5;
