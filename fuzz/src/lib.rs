@@ -15,11 +15,11 @@ pub use line::{answer, command, expect, picture, sparkplug_command};
 pub use model::{adapter, gguf, model_config, model_index, safetensors, tokenizer};
 pub use record::{anchors, manifest, serial_list};
 
-/// Gives bytes to a loader; panics where something is wrong.
-pub type Target = fn(&[u8]);
+/// A target: its name, that of its binary and of its folder of seeds, and its function.
+pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target by the name of its binary and of its folder of seeds.
-pub const TARGETS: [(&str, Target); 16] = [
+/// Every target.
+pub const TARGETS: [Target; 16] = [
     ("adapter", adapter),
     ("anchors", anchors),
     ("answer", answer),

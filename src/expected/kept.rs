@@ -60,7 +60,7 @@ impl Kept {
             _ => return Err(damaged("its first line is of another form")),
         };
         // A last line without its end was never answered.
-        let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
+        let whole = lines.rfind('\n').map_or("", |end| &lines[..=end]);
         if let Some(at) = whole.lines().position(|serial| serial.len() > ENTRY_MAX_BYTES) {
             return Err(damaged(&format!("line {} is too long", at + 2)));
         }

@@ -303,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_the_line_ends_of_another_system_says_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let rule = rule(&[], true);
+        let (lists, _) = open(dir.path(), &rule);
+        command(&lists, r#"{"add":["B2","C3"]}"#).unwrap();
+        drop(lists);
+        let path = dir.path().join("expected/press.list");
+        let text = std::fs::read_to_string(&path).unwrap().replace('\n', "\r\n");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(entries(&open(dir.path(), &rule).0), ["B2", "C3"]);
+    }
+
+    #[test]
     fn a_file_that_is_none_of_ours_is_an_error_with_a_remedy() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("expected")).unwrap();

@@ -4,9 +4,9 @@
 //! space and is put before every piece of text, and which added tokens swallow the white space
 //! after them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::error::{EngineError, LoadError};
@@ -116,11 +116,8 @@ impl ChatTokenizer {
         vocab: usize,
     ) -> Result<ChatTokenizer, LoadError> {
         let refuse = |problem: String| LoadError::Tokenizer { path: path.to_path_buf(), problem };
-        // The library panics where JSON breaks off inside some of its parts, and at the first text where a
-        // template is not what it relies on.
-        let whole = parse_object(path, json)?;
-        whole.get("post_processor").map_or(Ok(()), check_templates).map_err(refuse)?;
-        let mut tokenizer = Tokenizer::from_bytes(json)
+        parse_object(path, json)?;
+        let mut tokenizer = guarded(|| Tokenizer::from_bytes(json))
             .map_err(|e| refuse(format!("is not a usable tokenizer: {e}")))?;
         // A file saved after training may cut or pad texts; a prompt must be neither.
         tokenizer.with_padding(None).with_truncation(None).map_err(|e| refuse(e.to_string()))?;
@@ -144,8 +141,9 @@ impl ChatTokenizer {
         stop_ids.sort_unstable();
         stop_ids.dedup();
         let loaded = ChatTokenizer { tokenizer, bytes, control, stop_ids };
-        // What it puts around every text shows now whether it can be used, not at the first question.
-        loaded.encode("").map_err(|why| refuse(why.to_string()))?;
+        // Whether it can be used shows now, not at the first question.
+        let ids = loaded.encode("a").map_err(|why| refuse(why.to_string()))?;
+        loaded.decode_all(&ids).map_err(|why| refuse(why.to_string()))?;
         Ok(loaded)
     }
 
@@ -161,10 +159,8 @@ impl ChatTokenizer {
     }
 
     fn encode_with(&self, text: &str, first: bool) -> Result<Vec<u32>, EngineError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, first)
-            .map_err(|e| EngineError::Tokenizer(e.to_string()))?;
+        let encoding =
+            guarded(|| self.tokenizer.encode_fast(text, first)).map_err(EngineError::Tokenizer)?;
         let ids = encoding.get_ids();
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.bytes.len()) {
             let vocab = self.bytes.len();
@@ -177,12 +173,12 @@ impl ChatTokenizer {
     /// The text of `ids`: control tokens left out, one leading space stripped, broken UTF-8
     /// replaced.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
-        self.tokenizer.decode(ids, true).map_err(|e| EngineError::Tokenizer(e.to_string()))
+        guarded(|| self.tokenizer.decode(ids, true)).map_err(EngineError::Tokenizer)
     }
 
     /// The same with the control tokens written out, as the publisher's cases have it.
     pub fn decode_all(&self, ids: &[u32]) -> Result<String, EngineError> {
-        self.tokenizer.decode(ids, false).map_err(|e| EngineError::Tokenizer(e.to_string()))
+        guarded(|| self.tokenizer.decode(ids, false)).map_err(EngineError::Tokenizer)
     }
 
     /// The bytes that token `id` adds to a text; U+2581 counts as a space. `None` for control
@@ -220,27 +216,16 @@ impl ChatTokenizer {
     }
 }
 
-/// Checks that a text alone can be put into the templates of a `post_processor`: every token that they
-/// name is described, and they ask for no second text.
-fn check_templates(processor: &Value) -> Result<(), String> {
-    let list = |name: &str| processor.get(name).and_then(Value::as_array).into_iter().flatten();
-    list("processors").try_for_each(check_templates)?;
-    if processor.get("type").and_then(Value::as_str) != Some("TemplateProcessing") {
-        return Ok(());
-    }
-    for piece in list("single") {
-        let id = |kind: &str| piece.get(kind)?.get("id")?.as_str();
-        if let Some(name) = id("SpecialToken")
-            && processor.get("special_tokens").and_then(|tokens| tokens.get(name)).is_none()
-        {
-            let name: String = name.chars().take(64).collect();
-            return Err(format!("its post_processor puts in {name:?} and does not describe it"));
-        }
-        if id("Sequence").is_some_and(|name| name != "A") {
-            return Err("its post_processor wants a second text beside the one".to_owned());
+/// What the library makes of a text or of a file. It panics where a part of `tokenizer.json` is not what
+/// it relies on (a template that names no token, a decoder that strips more than there is): the fault of a
+/// file, and so an error.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|why| why.to_string()),
+        Err(_) => {
+            Err("the tokenizer breaks off; its file is damaged or of another model".to_owned())
         }
     }
-    Ok(())
 }
 
 /// A vocabulary entry's bytes: `<0x0A>` is a byte, U+2581 is a space, the rest is itself.

@@ -262,14 +262,17 @@ fn vision_settings_that_this_engine_does_not_know_are_refused() {
 }
 
 #[test]
-fn a_tokenizer_whose_template_cannot_be_filled_in_is_refused() {
+fn a_tokenizer_that_breaks_off_at_the_first_text_is_refused() {
     let refused = |change: fn(&mut Value), words: &str| {
         let folder = Folder::new();
         folder.edit_json("tokenizer.json", |tokenizer| change(&mut tokenizer["post_processor"]));
         folder.refused(&["tokenizer.json", words]);
     };
-    refused(|template| template["single"][0]["SpecialToken"]["id"] = json!("<x>"), "\"<x>\"");
-    refused(|template| template["single"][1]["Sequence"]["id"] = json!("B"), "second text");
+    let other_name = |template: &mut Value| {
+        template["single"][0]["SpecialToken"]["id"] = json!("<x>");
+    };
+    refused(other_name, "breaks off");
+    refused(|template| template["single"][1]["Sequence"]["id"] = json!("B"), "breaks off");
     refused(|template| template["special_tokens"]["<s>"]["ids"] = json!([512]), "the id 512");
 }
 
