@@ -66,8 +66,8 @@ pub struct PublishOptions {
     pub watchdog: Duration,
     /// Time for a dial, in whole seconds.
     pub connect_timeout: Duration,
-    /// Sent messages that stay in the outbox, for `audit show`; older ones are deleted there. The
-    /// record itself keeps everything.
+    /// A message that was sent stays in the outbox, for `audit show`, until there are so many newer
+    /// ones. The record itself keeps everything.
     pub keep_sent_rows: usize,
 }
 

@@ -45,6 +45,13 @@ use crate::store::{Store, StoreError};
 /// How often the state is counted anew and the outbox tidied, at the least.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Between two steps of tidying, as long as there is more: records are written meanwhile. 250 rows a
+/// step keep up with the fastest backlog that can be configured.
+const TIDY_STEP: Duration = Duration::from_millis(20);
+
+/// Counting a long backlog takes its time: no more than this part of all time, as one in so many.
+const COUNT_SHARE: u32 = 20;
+
 /// How long the acknowledgement of the offline status is waited for.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -81,6 +88,8 @@ pub(super) struct Session<D: Dial> {
     pub(super) learned_max_bytes: Option<usize>,
     pub(super) blocks: Blocks,
     tick: Interval,
+    /// The next count of the outbox is not before this.
+    next_count: Instant,
     pub(super) backoff: Backoff,
 }
 
@@ -114,6 +123,7 @@ impl<D: Dial> Session<D> {
             learned_max_bytes: None,
             blocks: Blocks::default(),
             tick,
+            next_count: Instant::now(),
             backoff,
         })
     }
@@ -262,14 +272,20 @@ impl<D: Dial> Session<D> {
 
     /// Counts, tidies, and lets results grow old. `true`: more of them are backlog than before.
     async fn housekeeping(&mut self) -> bool {
-        self.refresh().await;
+        if Instant::now() >= self.next_count {
+            let begun = Instant::now();
+            self.refresh().await;
+            self.next_count = begun + COUNT_SHARE * begun.elapsed();
+        }
         let keep = self.options.keep_sent_rows;
-        let tidied = move |store: &Store| {
-            store.prune_sent(keep)?;
-            store.newest_message()
-        };
+        let tidied = move |store: &Store| Ok((store.prune_sent(keep)?, store.newest_message()?));
         match self.with_store(tidied).await {
-            Ok(newest) => self.pace.note(newest, Instant::now()),
+            Ok((more, newest)) => {
+                if more {
+                    self.tick.reset_after(TIDY_STEP);
+                }
+                self.pace.note(newest, Instant::now())
+            }
             Err(why) => {
                 tracing::warn!(why, "the outbox could not be tidied");
                 false

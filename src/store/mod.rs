@@ -107,6 +107,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// What the publisher asks again and again is read here, so that no commit waits for an answer.
+    watcher: Mutex<Connection>,
     evidence: EvidenceFolder,
     reserve: Reserve,
     clock: Arc<dyn Clock>,
@@ -135,6 +137,7 @@ impl Store {
             Err(StoreError::Full { .. }) if reserve.give() => recover::open(options, &now)?,
             told => told?,
         };
+        let watcher = open::open_for_reading(&options.path)?;
         let evidence = EvidenceFolder::open(&options.evidence_dir)?;
         let heads = Heads::open(&options.path)
             .map_err(|why| StoreError::Heads { path: anchor::heads_path(&options.path), why })?;
@@ -146,6 +149,7 @@ impl Store {
         let store = Store(Arc::new(Inner {
             path: options.path.clone(),
             connection: Mutex::new(connection),
+            watcher: Mutex::new(watcher),
             evidence,
             reserve,
             clock,
@@ -329,14 +333,14 @@ impl Store {
         upto: i64,
         but: &[String],
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.sql("read the outbox", |connection| {
+        self.watched("read the outbox", |connection| {
             outbox::unsent(connection, limit, after, upto, but)
         })
     }
 
     /// The number of the newest message, sent or not; 0 if there was none.
     pub fn newest_message(&self) -> Result<i64, StoreError> {
-        self.sql("read the outbox", |connection| outbox::newest(connection))
+        self.watched("read the outbox", |connection| outbox::newest(connection))
     }
 
     /// Notes that the broker has acknowledged these messages. Repeating it changes nothing. A power cut
@@ -354,21 +358,22 @@ impl Store {
 
     /// The newest message of `station` that was sent.
     pub fn last_sent(&self, station: &str) -> Result<Option<OutboxRow>, StoreError> {
-        self.sql("read the outbox", |connection| outbox::last_sent(connection, station))
+        self.watched("read the outbox", |connection| outbox::last_sent(connection, station))
     }
 
-    /// Deletes sent messages beyond the newest `keep_rows`, at most 1,000 a call, but never the
-    /// newest of a station; answers how many. Inspections are not touched.
-    pub fn prune_sent(&self, keep_rows: usize) -> Result<usize, StoreError> {
+    /// Deletes sent messages that have at least `keep_rows` newer ones, at most 250 a call, but never
+    /// the newest of a station. Answers whether more of them may be left. Inspections are not touched.
+    pub fn prune_sent(&self, keep_rows: usize) -> Result<bool, StoreError> {
         self.sql("tidy the outbox", |connection| {
             without_haste(connection, |connection| outbox::prune_sent(connection, keep_rows))
+                .map(|gone| gone == outbox::PRUNE_MAX_ROWS)
         })
     }
 
     /// How many messages wait, and since when.
     pub fn outbox_state(&self) -> Result<OutboxState, StoreError> {
         let now = self.0.clock.now().wall.as_millisecond();
-        self.sql("count the outbox", |connection| outbox::state(connection, now))
+        self.watched("count the outbox", |connection| outbox::state(connection, now))
     }
 
     /// Carries out a change; where it finds the disk full, once more with what the reserve gives. The
@@ -394,6 +399,16 @@ impl Store {
     ) -> Result<T, StoreError> {
         let done = work(&mut self.connection());
         done.map_err(|why| self.told(doing, why))
+    }
+
+    /// Reads beside the writer, in a transaction of its own: it sees every commit that has returned.
+    fn watched<T>(
+        &self,
+        doing: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let watcher = self.0.watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        read(&watcher).map_err(|why| self.told(doing, why))
     }
 
     /// Sorts an error. Damage is noted beside the database, so that the next start looks for it.

@@ -39,7 +39,7 @@ use super::audit;
 const REASON_MAX_BYTES: usize = 500;
 
 /// Most rows that one call of [`prune_sent`] deletes: a long delete would keep a commit waiting.
-const PRUNE_MAX_ROWS: usize = 1000;
+pub(super) const PRUNE_MAX_ROWS: usize = 250;
 
 /// Which family of topics a message belongs to. The topic itself is made when it is sent, so that a
 /// corrected prefix also holds for what still waits.
@@ -202,22 +202,43 @@ pub(super) fn last_sent(
         .optional()
 }
 
-/// Deletes the oldest sent rows beyond `keep_rows`, except the newest of each station.
+/// Deletes sent rows that have at least `keep_rows` newer rows, sent or not, except the newest sent one
+/// of each station. It goes from station to station by the index of sent rows: what waits, be it a
+/// million rows, is not looked at.
 pub(super) fn prune_sent(connection: &Connection, keep_rows: usize) -> rusqlite::Result<usize> {
     let keep_rows = i64::try_from(keep_rows).unwrap_or(i64::MAX);
-    let most = i64::try_from(PRUNE_MAX_ROWS).unwrap_or(i64::MAX);
+    let upto = newest(connection)?.saturating_sub(keep_rows);
+    let mut left = PRUNE_MAX_ROWS;
+    let mut station = String::new();
+    while left > 0 {
+        let Some((next, newest_sent)) = next_with_sent(connection, &station)? else { break };
+        left -= connection
+            .prepare_cached(
+                "DELETE FROM outbox WHERE id IN (
+                     SELECT id FROM outbox WHERE station = ?1 AND sent_wall_ms IS NOT NULL
+                     AND id <= ?2 AND id < ?3 ORDER BY id LIMIT ?4)",
+            )?
+            .execute(params![next, upto, newest_sent, left.cast_signed()])?;
+        station = next;
+    }
+    Ok(PRUNE_MAX_ROWS - left)
+}
+
+/// The first station after `station`, by name, that has sent rows, and the newest of these.
+fn next_with_sent(
+    connection: &Connection,
+    station: &str,
+) -> rusqlite::Result<Option<(String, i64)>> {
     connection
         .prepare_cached(
-            "DELETE FROM outbox WHERE id IN (
-                 SELECT id FROM outbox AS old
-                 WHERE sent_wall_ms IS NOT NULL
-                   AND id <= (SELECT id FROM outbox WHERE sent_wall_ms IS NOT NULL
-                              ORDER BY id DESC LIMIT 1 OFFSET ?1)
-                   AND EXISTS (SELECT 1 FROM outbox AS newer WHERE newer.station = old.station
-                               AND newer.sent_wall_ms IS NOT NULL AND newer.id > old.id)
-                 ORDER BY id LIMIT ?2)",
+            "SELECT station, (SELECT max(id) FROM outbox AS sent
+                              WHERE sent.station = next.station AND sent_wall_ms IS NOT NULL)
+             FROM (SELECT min(station) AS station FROM outbox
+                   WHERE sent_wall_ms IS NOT NULL AND station > ?1) AS next
+             WHERE station IS NOT NULL",
         )?
-        .execute([keep_rows, most])
+        .query_row([station], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// Counts, for `now_wall_ms`. A wall clock that was set back makes the age zero, not negative.

@@ -258,9 +258,12 @@ fn killed_at_random_instants_nothing_is_lost() {
     }
     let figures = settle(&site, &runtime, &subscriber);
     recoveries.sort_unstable();
-    let at = |share: usize| recoveries.get((recoveries.len().max(1) - 1) * share / 100);
+    let at = |share: usize| match recoveries.get((recoveries.len().max(1) - 1) * share / 100) {
+        Some(took) => format!("{:.1} s", took.as_secs_f64()),
+        None => "not measured".to_owned(),
+    };
     println!(
-        "{kills} kills, seed {seed}: {figures}; from start to first record: median {:?}, longest {:?}",
+        "{kills} kills, seed {seed}: {figures}; from start to first record: median {}, longest {}",
         at(50),
         at(100)
     );

@@ -101,14 +101,17 @@ impl Model {
     }
 
     fn prune(&mut self, keep_rows: usize) {
-        let sent: Vec<i64> = self.of(State::Sent).map(|row| row.id).collect();
-        let old = sent.len().saturating_sub(keep_rows);
+        let newest_row = self.rows.back().map_or(0, |row| row.id);
+        let upto = newest_row.saturating_sub(i64::try_from(keep_rows).unwrap_or(i64::MAX));
         let newest = |station: &str| {
             self.of(State::Sent).filter(|row| row.station == station).map(|row| row.id).next_back()
         };
         let kept = [newest("left"), newest("right")];
-        let gone: Vec<i64> =
-            sent[..old].iter().copied().filter(|id| !kept.contains(&Some(*id))).collect();
+        let gone: Vec<i64> = self
+            .of(State::Sent)
+            .map(|row| row.id)
+            .filter(|id| *id <= upto && !kept.contains(&Some(*id)))
+            .collect();
         self.rows.retain(|row| !gone.contains(&row.id));
     }
 
