@@ -25,6 +25,7 @@ pub mod frame;
 pub mod hard;
 pub mod inspection;
 pub mod inspector;
+pub mod platform;
 pub mod plc;
 pub mod provenance;
 pub mod publish;

@@ -70,9 +70,9 @@ pub fn decided(inspection: &Inspection, audit_sequence: i64) {
     );
 }
 
-/// A camera stopped delivering.
-pub fn camera_lost(station: &str, reason: &str) {
-    warn!(station, reason, "Camera lost.");
+/// A camera stopped delivering; `kind`: in which way.
+pub fn camera_lost(station: &str, kind: &str, reason: &str) {
+    warn!(station, kind, reason, "Camera lost.");
 }
 
 /// It delivers again.

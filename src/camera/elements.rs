@@ -5,7 +5,7 @@
 use gstreamer as gst;
 
 /// Elements by package, as found on Debian 12; names are the same on Ubuntu 22.04.
-const PACKAGES: [(&str, &[&str]); 8] = [
+const PACKAGES: [(&str, &[&str]); 10] = [
     ("libgstreamer1.0-0", &["filesrc", "fakesink", "identity", "queue", "capsfilter", "tee"]),
     (
         "gstreamer1.0-plugins-base",
@@ -50,10 +50,13 @@ const PACKAGES: [(&str, &[&str]); 8] = [
     ),
     (
         "gstreamer1.0-plugins-bad",
-        &["h264parse", "h265parse", "jpegparse", "openh264dec", "tsdemux", "watchdog"],
+        &["h264parse", "h265parse", "jpegparse", "openh264dec", "tsdemux", "watchdog", "bayer2rgb"],
     ),
     ("gstreamer1.0-plugins-ugly", &["x264enc"]),
     ("gstreamer1.0-libav", &["avdec_h264", "avdec_h265", "avdec_mjpeg"]),
+    ("gstreamer1.0-libcamera", &["libcamerasrc"]),
+    // The library's own package holds the plug-in.
+    ("libaravis-0.8-0", &["aravissrc"]),
     ("gstreamer1.0-x", &["timeoverlay", "textoverlay", "clockoverlay"]),
     (
         "nvidia-l4t-gstreamer (NVIDIA Jetson only)",
@@ -63,9 +66,6 @@ const PACKAGES: [(&str, &[&str]); 8] = [
 
 /// What to do about a missing element.
 pub(super) fn advice(element: &str) -> String {
-    if element == "aravissrc" {
-        return "no Debian package brings it; build the GStreamer plugin of Aravis".to_owned();
-    }
     let brings = |(_, elements): &&(&str, &[&str])| elements.contains(&element);
     match PACKAGES.iter().find(brings) {
         Some((package, _)) => format!("install the Debian package {package}"),

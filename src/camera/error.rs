@@ -63,6 +63,19 @@ pub enum CameraError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file with user name and password that cannot be used.
+    #[error(
+        "camera \"{camera}\": the credentials {path} cannot be used: {why}; the user name belongs \
+         into its first line and the password into its second"
+    )]
+    Credentials {
+        /// The camera's name.
+        camera: String,
+        /// The file, or the name of systemd's credential.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A GStreamer element that is not installed.
     #[error("camera \"{camera}\": GStreamer element \"{element}\" is missing: {advice}")]
     MissingElement {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::CameraError;
 use super::slot::Slot;
+use super::{CameraError, LossKind};
 use crate::frame::{Rgb8, file};
 
 /// What a picture's name may end in.
@@ -79,7 +79,7 @@ fn show(pictures: &[PathBuf], interval: Option<Duration>, slot: &Slot) {
                 slot.put(picture, None);
                 !slot.is_stopped()
             }
-            (Err(reason), _) => slot.lose_when_told(reason),
+            (Err(reason), _) => slot.lose_when_told(LossKind::Failed, reason),
         };
         if !goes_on {
             return;

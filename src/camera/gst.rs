@@ -5,17 +5,20 @@
 //! went through an error do not all come back, and what was rebuilt from nothing cannot be half
 //! broken.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
 
+use super::controls::{self, ReadBack};
+use super::frozen::Freshness;
+use super::pipeline::{self, Taken};
 use super::slot::Slot;
-use super::{CameraError, Options, Source, elements, pipeline};
+use super::{CameraError, LossKind, Options, Source, elements, genicam, torn, v4l2};
 
 /// How often the supervisor looks up from the bus: for a stop, and for a camera that fell silent.
 const LOOK_UP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
@@ -24,7 +27,13 @@ const LOOK_UP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 enum End {
     Stopped,
     Exhausted,
-    Failed(String),
+    Lost(LossKind, String),
+}
+
+impl End {
+    fn failed(reason: impl Into<String>) -> End {
+        End::Lost(LossKind::Failed, reason.into())
+    }
 }
 
 /// Builds the pipeline once and drops it again.
@@ -34,7 +43,22 @@ pub(super) fn check(camera: &str, options: &Options) -> Result<(), CameraError> 
         what: "GStreamer",
         why: error.to_string(),
     })?;
+    static QUIET: Once = Once::new();
+    QUIET.call_once(log_with_us);
     pipeline::build(camera, options).map(drop)
+}
+
+/// What the libraries below GStreamer print goes into our log: a terminal and a journal take no two.
+fn log_with_us() {
+    gst::glib::log_set_default_handler(|domain, level, text| {
+        let library = domain.unwrap_or("glib");
+        match level {
+            gst::glib::LogLevel::Error | gst::glib::LogLevel::Critical => {
+                tracing::warn!(library, text, "a library complains");
+            }
+            _ => tracing::debug!(library, text, "a library says"),
+        }
+    });
 }
 
 /// Starts the supervisor.
@@ -57,21 +81,22 @@ pub(super) fn start(camera: &str, options: &Options, slot: &Arc<Slot>) -> Result
 
 fn supervise(camera: &str, options: &Options, slot: &Arc<Slot>) {
     let mut attempt = 0;
+    let freshness = options.frozen_limit.map(|limit| Arc::new(Mutex::new(Freshness::new(limit))));
     loop {
-        let (before, is_live) = (slot.brought(), AtomicBool::new(is_live(&options.source)));
+        let (before, is_live) = (slot.whole(), AtomicBool::new(is_live(&options.source)));
         let is_live = Arc::new(is_live);
-        let end = run(camera, options, slot, &is_live);
+        let end = run(camera, options, slot, &is_live, freshness.as_ref());
         let comes_back = is_live.load(Ordering::Relaxed);
         match end {
             End::Stopped => return,
             End::Exhausted if !comes_back => return,
-            End::Exhausted => slot.lose("the camera ended its stream".to_owned()),
-            End::Failed(reason) => slot.lose(reason),
+            End::Exhausted => slot.lose(LossKind::Ended, "the camera ended its stream".to_owned()),
+            End::Lost(kind, reason) => slot.lose(kind, reason),
         }
         if !comes_back {
             return;
         }
-        if slot.brought() > before {
+        if slot.whole() > before {
             attempt = 0;
         }
         if slot.pause(options.reconnect.wait(attempt)) {
@@ -85,9 +110,8 @@ fn supervise(camera: &str, options: &Options, slot: &Arc<Slot>) {
 /// then, and one that fails to start is taken for a camera: it may be plugged in later.
 fn is_live(source: &Source) -> bool {
     match source {
-        Source::Uri(uri) => !uri.starts_with("file:"),
-        Source::Device(_) | Source::Pipeline(_) => true,
-        Source::Folder { .. } => false,
+        Source::Pipeline(_) => true,
+        other => other.is_attached() || other.is_network(),
     }
 }
 
@@ -124,21 +148,31 @@ impl Drop for Playing {
 
 /// Builds and plays one pipeline until it ends, fails or is stopped. `is_live` is corrected as soon
 /// as the pipeline itself says what it is.
-fn run(camera: &str, options: &Options, slot: &Arc<Slot>, is_live: &Arc<AtomicBool>) -> End {
+fn run(
+    camera: &str,
+    options: &Options,
+    slot: &Arc<Slot>,
+    is_live: &Arc<AtomicBool>,
+    freshness: Option<&Arc<Mutex<Freshness>>>,
+) -> End {
     let built = match pipeline::build(camera, options) {
         Ok(built) => built,
-        Err(error) => return End::Failed(error.to_string()),
+        Err(error) => return End::failed(error.to_string()),
     };
     let Some(bus) = built.pipeline.bus() else {
-        return End::Failed("a pipeline without a bus".to_owned());
+        return End::failed("a pipeline without a bus");
     };
     let playing = Playing(built.pipeline);
+    if let Err(reason) = set_controls(options) {
+        return End::Lost(LossKind::Disobedient, reason);
+    }
     let is_text = matches!(options.source, Source::Pipeline(_));
     let waits = Arc::new(AtomicBool::new(!options.realtime && (is_text || !is_live_now(is_live))));
-    connect(&built.sink, slot, &waits);
+    torn::watch(&playing.0, slot);
+    connect(&built.sink, slot, &waits, freshness.cloned());
     built.sink.set_sync(options.realtime && (is_text || !is_live_now(is_live)));
     match playing.0.set_state(gst::State::Paused) {
-        Err(_) => return End::Failed(start_failure(&bus)),
+        Err(_) => return End::failed(start_failure(&bus)),
         // A live source brings nothing before it plays, so nothing has passed the sink yet.
         Ok(gst::StateChangeSuccess::NoPreroll) => {
             is_live.store(true, Ordering::Relaxed);
@@ -149,12 +183,15 @@ fn run(camera: &str, options: &Options, slot: &Arc<Slot>, is_live: &Arc<AtomicBo
         Ok(_) => {}
     }
     if playing.0.set_state(gst::State::Playing).is_err() {
-        return End::Failed(start_failure(&bus));
+        return End::failed(start_failure(&bus));
     }
-    let end = watch(&playing.0, &bus, options, slot);
-    if let End::Failed(reason) = &end {
+    let end = match check_controls(options, built.source.as_ref()) {
+        Ok(()) => watch(&playing.0, &bus, options, slot, freshness),
+        Err(reason) => End::Lost(LossKind::Disobedient, reason),
+    };
+    if let End::Lost(kind, reason) = &end {
         // Closing a pipeline can take as long as a dead camera is silent: the loss is told first.
-        slot.lose(reason.clone());
+        slot.lose(*kind, reason.clone());
     }
     end
 }
@@ -163,24 +200,74 @@ fn is_live_now(is_live: &AtomicBool) -> bool {
     is_live.load(Ordering::Relaxed)
 }
 
+/// Sets what no property of an element sets.
+fn set_controls(options: &Options) -> Result<(), String> {
+    let Source::Device(path) = &options.source else { return Ok(()) };
+    if options.controls.is_empty() {
+        return Ok(());
+    }
+    let device = v4l2::open(path).map_err(|why| why.to_string())?;
+    v4l2::apply(&device, &options.controls)
+}
+
+/// Whether a camera that plays does what it was told.
+fn check_controls(options: &Options, source: Option<&gst::Element>) -> Result<(), String> {
+    controls::difference(&read_controls(options, source)?).map_or(Ok(()), Err)
+}
+
+/// What the camera says of its settings; nothing where it cannot be asked.
+fn read_controls(
+    options: &Options,
+    source: Option<&gst::Element>,
+) -> Result<Vec<ReadBack>, String> {
+    if options.controls.is_empty() {
+        return Ok(Vec::new());
+    }
+    match (&options.source, source) {
+        (Source::Device(path), _) => {
+            let device = v4l2::open(path).map_err(|why| why.to_string())?;
+            Ok(v4l2::read_back(&device, &options.controls))
+        }
+        (Source::Genicam { .. }, Some(source)) => {
+            Ok(genicam::Camera::of(source)?.read_back(&options.controls))
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Carries each frame from the sink into the slot. `waits`: the pipeline waits until the last
 /// frame was taken.
-fn connect(sink: &AppSink, slot: &Arc<Slot>, waits: &Arc<AtomicBool>) {
+fn connect(
+    sink: &AppSink,
+    slot: &Arc<Slot>,
+    waits: &Arc<AtomicBool>,
+    freshness: Option<Arc<Mutex<Freshness>>>,
+) {
     sink.set_max_buffers(1);
     sink.set_drop(!waits.load(Ordering::Relaxed));
     let (slot, waits) = (Arc::clone(slot), Arc::clone(waits));
     let carry = move |sink: &AppSink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-        let damaged =
-            |buffer: &gst::BufferRef| buffer.flags().contains(gst::BufferFlags::CORRUPTED);
-        if sample.buffer().is_some_and(damaged) {
-            slot.spoil();
+        let picture = match pipeline::take(&sample) {
+            Taken::Whole(picture) => picture,
+            Taken::Damaged => {
+                slot.spoil();
+                return Ok(gst::FlowSuccess::Ok);
+            }
+            Taken::Partial => {
+                slot.spoil_partial();
+                return Ok(gst::FlowSuccess::Ok);
+            }
+            Taken::Unusable(why) => {
+                gst::element_error!(sink, gst::StreamError::Format, ("{why}"));
+                return Err(gst::FlowError::Error);
+            }
+        };
+        if let Some(freshness) = &freshness
+            && lock(freshness).look(&picture, Instant::now())
+        {
             return Ok(gst::FlowSuccess::Ok);
         }
-        let picture = pipeline::picture(&sample).map_err(|why| {
-            gst::element_error!(sink, gst::StreamError::Format, ("{why}"));
-            gst::FlowError::Error
-        })?;
         let at = pipeline::running_ns(&sample);
         if !waits.load(Ordering::Relaxed) {
             slot.put(picture, at);
@@ -192,25 +279,34 @@ fn connect(sink: &AppSink, slot: &Arc<Slot>, waits: &Arc<AtomicBool>) {
     sink.set_callbacks(AppSinkCallbacks::builder().new_sample(carry).build());
 }
 
+/// A panic while it was held leaves nothing half-written.
+fn lock(freshness: &Mutex<Freshness>) -> std::sync::MutexGuard<'_, Freshness> {
+    freshness.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Reads the bus until the pipeline ends, fails, falls silent or is to stop.
-fn watch(pipeline: &gst::Pipeline, bus: &gst::Bus, options: &Options, slot: &Slot) -> End {
+fn watch(
+    pipeline: &gst::Pipeline,
+    bus: &gst::Bus,
+    options: &Options,
+    slot: &Slot,
+    freshness: Option<&Arc<Mutex<Freshness>>>,
+) -> End {
     let mut missing = None;
-    let mut seen = (slot.brought(), Instant::now());
+    let mut silence = Silence::new(slot, false);
     loop {
         if slot.is_stopped() {
             return End::Stopped;
         }
-        if slot.brought() != seen.0 {
-            seen = (slot.brought(), Instant::now());
-        } else if options.silence_limit.is_some_and(|limit| seen.1.elapsed() >= limit) {
-            return End::Failed(format!("no frame for {:.1} s", seen.1.elapsed().as_secs_f64()));
+        if let Some((kind, reason)) = silence.look(slot, options, freshness) {
+            return End::Lost(kind, reason);
         }
         let Some(message) = bus.timed_pop(LOOK_UP) else { continue };
         match message.view() {
             gst::MessageView::Eos(_) => return End::Exhausted,
             gst::MessageView::Error(error) => {
                 let reason = reason(error);
-                return End::Failed(match missing {
+                return End::failed(match missing {
                     Some(advice) => format!("{reason}; {advice}"),
                     None => reason,
                 });
@@ -227,6 +323,55 @@ fn watch(pipeline: &gst::Pipeline, bus: &gst::Bus, options: &Options, slot: &Slo
             }
             _ => {}
         }
+    }
+}
+
+/// A camera may take so long for its first frame, however short its silence may be later.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long no good frame has come, and what came in its place.
+struct Silence {
+    since: Instant,
+    whole: u64,
+    brought: u64,
+    /// A good frame has come since the pipeline plays.
+    has_begun: bool,
+}
+
+impl Silence {
+    fn new(slot: &Slot, has_begun: bool) -> Silence {
+        let (whole, brought) = (slot.whole(), slot.counts().brought);
+        Silence { since: Instant::now(), whole, brought, has_begun }
+    }
+
+    fn look(
+        &mut self,
+        slot: &Slot,
+        options: &Options,
+        freshness: Option<&Arc<Mutex<Freshness>>>,
+    ) -> Option<(LossKind, String)> {
+        if let Some(repeated) = freshness.and_then(|freshness| lock(freshness).frozen()) {
+            let seconds = repeated.as_secs_f64();
+            return Some((LossKind::Frozen, format!("the same picture for {seconds:.1} s")));
+        }
+        if slot.whole() != self.whole {
+            *self = Silence::new(slot, true);
+            return None;
+        }
+        let limit = options.silence_limit?;
+        let limit = if self.has_begun { limit } else { limit.max(START_LIMIT) };
+        if self.since.elapsed() < limit {
+            return None;
+        }
+        let seconds = self.since.elapsed().as_secs_f64();
+        Some(match slot.counts().brought - self.brought {
+            0 => (LossKind::Stalled, format!("no frame for {seconds:.1} s")),
+            torn => {
+                let said =
+                    format!("no whole frame for {seconds:.1} s: {torn} came torn or damaged");
+                (LossKind::Garbled, said)
+            }
+        })
     }
 }
 

@@ -9,155 +9,57 @@
 //! things, told apart by [`Delivery`]: a line that stands still is no fault.
 //!
 //! * `slot`: what waits between the camera and the station;
-//! * `gst`: the supervisor of one GStreamer pipeline (feature `gst`), `pipeline`: how each source
-//!   is spelled in GStreamer, `elements`: which Debian package brings what;
+//! * `spelling`: the text of each source's pipeline, `pipeline`: the pipeline from it, `gst`: its
+//!   supervisor (feature `gst`), `elements`: which Debian package brings what;
+//! * `controls`: exposure, gain, trigger, and whether the camera does what it was told, `v4l2` and
+//!   `genicam`: how two kinds of camera are asked;
 //! * `folder`: pictures in a folder, in the order of their names.
 
+#[cfg_attr(not(feature = "gst"), allow(dead_code))]
+mod controls;
+mod credentials;
 #[cfg(feature = "gst")]
 mod elements;
 mod error;
+mod explain;
 mod folder;
+#[cfg(feature = "gst")]
+mod frozen;
+#[cfg(feature = "gst")]
+mod genicam;
 #[cfg(feature = "gst")]
 mod gst;
 #[cfg(not(feature = "gst"))]
 #[path = "gst_absent.rs"]
 mod gst;
 #[cfg(feature = "gst")]
+pub mod list;
+mod options;
+#[cfg(feature = "gst")]
 mod pipeline;
 mod slot;
+#[cfg_attr(not(feature = "gst"), allow(dead_code))]
+mod spelling;
+#[cfg(feature = "gst")]
+mod torn;
+#[cfg(feature = "gst")]
+mod v4l2;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::frame::Frame;
+pub use controls::{Controls, HardwareTrigger, Setting};
 pub use error::CameraError;
+pub use explain::{Explained, explain};
+pub use options::{Credentials, Options, Pixels, Reconnect, RtspOptions, Source, Transport};
+pub use slot::Counts;
 use slot::Slot;
 
 /// How long [`CameraHandle::stop`] waits for the camera's thread. A driver that hangs on closing
 /// must not hang the station with it.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-
-/// What a camera is opened with.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// Where the pictures come from.
-    pub source: Source,
-    /// Pixels across asked of a [`Source::Device`]; refused for other sources, which bring their own.
-    pub width_px: Option<u32>,
-    /// Pixels down asked of a [`Source::Device`].
-    pub height_px: Option<u32>,
-    /// Frames a second asked of a [`Source::Device`].
-    pub frames_per_s: Option<u32>,
-    /// True (the default): footage plays at its own pace and a slow reader misses frames, as at
-    /// the line. False: every frame once, as fast as the reader takes them, for evaluation and
-    /// tests; then `captured` is the time of reading, not of the footage. A live source is always
-    /// in real time.
-    pub realtime: bool,
-    /// Whether footage or a folder that has ended is to be opened again from its beginning, for
-    /// demonstrations. [`open`] itself plays once; whoever reads the camera opens it again.
-    pub repeat: bool,
-    /// For `rtsp://` sources.
-    pub rtsp: RtspOptions,
-    /// How a lost camera is sought again.
-    pub reconnect: Reconnect,
-    /// A camera that brings no frame for so long is lost and is opened again. Too short takes a
-    /// slow start for a loss; `None` never, which a camera with a hardware trigger needs.
-    pub silence_limit: Option<Duration>,
-}
-
-impl Options {
-    /// The defaults for `source`: real time, no wishes, TCP with 200 ms of jitter buffer, back-off
-    /// from 250 ms to 10 s, and a silence limit of 10 s for network cameras and devices.
-    pub fn new(source: Source) -> Options {
-        let is_free_running = match &source {
-            Source::Uri(uri) => !uri.starts_with("file:"),
-            Source::Device(_) => true,
-            Source::Pipeline(_) | Source::Folder { .. } => false,
-        };
-        Options {
-            source,
-            width_px: None,
-            height_px: None,
-            frames_per_s: None,
-            realtime: true,
-            repeat: false,
-            rtsp: RtspOptions::default(),
-            reconnect: Reconnect::default(),
-            silence_limit: is_free_running.then_some(Duration::from_secs(10)),
-        }
-    }
-}
-
-/// Where pictures come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// `file:///absolute/path` of footage, or `rtsp://` (`rtsps://`) of a network camera.
-    Uri(String),
-    /// A camera that the kernel drives, such as `/dev/video0`.
-    Device(PathBuf),
-    /// A pipeline as `gst-launch-1.0` takes it, up to raw video; what follows is ours: conversion
-    /// to RGB and the sink.
-    Pipeline(String),
-    /// Pictures (png, jpg, jpeg, bmp) in the order of their names, read once.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// From one picture to the next; `None`: as fast as they are taken, and none is missed.
-        interval: Option<Duration>,
-    },
-}
-
-/// How a network camera is spoken to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RtspOptions {
-    /// Jitter buffer in milliseconds: the least delay of a picture. Too small loses packets on a
-    /// busy network.
-    pub latency_ms: u32,
-    /// How the pictures travel.
-    pub transport: Transport,
-}
-
-impl Default for RtspOptions {
-    fn default() -> RtspOptions {
-        RtspOptions { latency_ms: 200, transport: Transport::Tcp }
-    }
-}
-
-/// How RTSP pictures travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Within the RTSP connection: no packet is lost, and a firewall lets it through.
-    Tcp,
-    /// By datagrams: less delay, and a torn picture where one is lost.
-    Udp,
-    /// Datagrams, then TCP if none arrives.
-    Any,
-}
-
-/// Waiting times between two attempts to open a lost camera; each is twice the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reconnect {
-    /// Before the first attempt, and again after a frame has come.
-    pub first: Duration,
-    /// The longest.
-    pub ceiling: Duration,
-}
-
-impl Default for Reconnect {
-    fn default() -> Reconnect {
-        Reconnect { first: Duration::from_millis(250), ceiling: Duration::from_secs(10) }
-    }
-}
-
-impl Reconnect {
-    /// The wait before attempt `attempt`, counted from 0 since the last frame.
-    #[cfg_attr(not(feature = "gst"), allow(dead_code))]
-    fn wait(&self, attempt: u32) -> Duration {
-        self.first.saturating_mul(1 << attempt.min(20)).min(self.ceiling)
-    }
-}
 
 /// What a camera has to tell. Things are told in the order in which they happened.
 #[derive(Clone, Debug)]
@@ -169,6 +71,8 @@ pub enum Delivery {
     /// The camera is lost; told once, and no frame comes before [`Delivery::Back`]. Of a folder:
     /// one picture could not be read and is passed over.
     Lost {
+        /// In which way.
+        kind: LossKind,
         /// What happened, and to what.
         reason: String,
     },
@@ -176,6 +80,47 @@ pub enum Delivery {
     Back,
     /// No frame will come any more; told as often as asked.
     Ended,
+}
+
+/// In which way a camera was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossKind {
+    /// It, or the way to it, reported an error.
+    Failed,
+    /// It ended its stream.
+    Ended,
+    /// It is there and sends nothing.
+    Stalled,
+    /// It sends, and nothing of it is whole.
+    Garbled,
+    /// It sends the same picture again and again.
+    Frozen,
+    /// It does not do what it was told.
+    Disobedient,
+}
+
+impl LossKind {
+    /// All of them.
+    pub const ALL: [LossKind; 6] = [
+        LossKind::Failed,
+        LossKind::Ended,
+        LossKind::Stalled,
+        LossKind::Garbled,
+        LossKind::Frozen,
+        LossKind::Disobedient,
+    ];
+
+    /// Its name in logs and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LossKind::Failed => "failed",
+            LossKind::Ended => "ended",
+            LossKind::Stalled => "stalled",
+            LossKind::Garbled => "garbled",
+            LossKind::Frozen => "frozen",
+            LossKind::Disobedient => "disobedient",
+        }
+    }
 }
 
 /// Refuses what [`open`] would refuse, without starting anything.
@@ -214,11 +159,17 @@ fn check_options(name: &str, options: &Options) -> Result<(), CameraError> {
     if wishes.contains(&Some(0)) {
         return refuse("width_px, height_px and frames_per_s must be above 0");
     }
-    if wishes != [None; 3] && !matches!(options.source, Source::Device(_)) {
+    if wishes != [None; 3] && !options.source.is_attached() {
         return refuse(
-            "width_px, height_px and frames_per_s are asked of a device only; another source \
-             brings its own, so remove them or scale within a pipeline",
+            "width_px, height_px and frames_per_s are asked of a camera at this machine only; \
+             another source brings its own, so remove them or scale within a pipeline",
         );
+    }
+    if let Some(why) = options.controls_refused() {
+        return refuse(why);
+    }
+    if options.rtsp.credentials.is_some() && !options.source.is_network() {
+        return refuse("a user name and a password are for rtsp:// addresses: remove them");
     }
     Ok(())
 }
@@ -235,24 +186,9 @@ impl CameraHandle {
         self.slot.next(timeout)
     }
 
-    /// Frames that [`CameraHandle::next`] handed out.
-    pub fn delivered(&self) -> u64 {
-        self.slot.delivered()
-    }
-
-    /// Frames that were replaced in the slot before anyone looked.
-    pub fn dropped(&self) -> u64 {
-        self.slot.dropped()
-    }
-
-    /// Frames that the decoder marked as damaged; they are not handed out.
-    pub fn damaged(&self) -> u64 {
-        self.slot.damaged()
-    }
-
-    /// How often the camera was lost.
-    pub fn losses(&self) -> u64 {
-        self.slot.losses()
+    /// What it has brought since it was opened.
+    pub fn counts(&self) -> Counts {
+        self.slot.counts()
     }
 
     /// Stops the camera; [`Delivery::Ended`] from now on. In any state, any number of times.
@@ -283,17 +219,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_its_ceiling() {
-        let reconnect = Reconnect::default();
-        let ms = |attempt| reconnect.wait(attempt).as_millis();
-        assert_eq!((ms(0), ms(1), ms(5), ms(6), ms(u32::MAX)), (250, 500, 8_000, 10_000, 10_000));
-    }
-
-    #[test]
     fn wishes_are_for_devices() {
         let folder = Source::Folder { path: "/nowhere".into(), interval: None };
         let options = Options { width_px: Some(640), ..Options::new(folder) };
         let refused = check("press", &options).expect_err("not a device").to_string();
-        assert!(refused.contains("press") && refused.contains("device only"), "{refused}");
+        assert!(refused.contains("press") && refused.contains("at this machine only"), "{refused}");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Delivery;
+use super::{Delivery, LossKind};
 use crate::clock::Clock;
 use crate::frame::{Frame, Rgb8};
 
@@ -20,7 +20,7 @@ struct State {
     /// The camera's side: lost, and no frame since.
     is_down: bool,
     /// A loss that nobody has been told of yet. A second one before that replaces the reason.
-    untold: Option<String>,
+    untold: Option<(LossKind, String)>,
     /// The reader's side: told of a loss, and not yet that the camera is back.
     told_down: bool,
     is_stopped: bool,
@@ -34,6 +34,30 @@ struct Waiting {
     is_from_before: bool,
 }
 
+/// What a camera has brought since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames, whole or not.
+    pub brought: u64,
+    /// Frames that were handed out.
+    pub delivered: u64,
+    /// Frames that were replaced in the slot before anyone looked.
+    pub dropped: u64,
+    /// Frames that their decoder called damaged; they are not handed out.
+    pub damaged: u64,
+    /// Frames of which a part was missing; they are not handed out.
+    pub partial: u64,
+    /// How often it was lost, in each way.
+    pub losses: [(LossKind, u64); LossKind::ALL.len()],
+}
+
+impl Counts {
+    /// How often it was lost, in whichever way.
+    pub fn lost(&self) -> u64 {
+        self.losses.iter().map(|(_, count)| count).sum()
+    }
+}
+
 /// One camera's slot, shared by the camera's threads and the handle.
 pub(super) struct Slot {
     camera: Arc<str>,
@@ -41,10 +65,12 @@ pub(super) struct Slot {
     state: Mutex<State>,
     changed: Condvar,
     brought: AtomicU64,
+    whole: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
-    losses: AtomicU64,
+    losses: [AtomicU64; LossKind::ALL.len()],
     damaged: AtomicU64,
+    partial: AtomicU64,
 }
 
 impl Slot {
@@ -55,10 +81,12 @@ impl Slot {
             state: Mutex::default(),
             changed: Condvar::new(),
             brought: AtomicU64::new(0),
+            whole: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            losses: AtomicU64::new(0),
+            losses: Default::default(),
             damaged: AtomicU64::new(0),
+            partial: AtomicU64::new(0),
         })
     }
 
@@ -82,16 +110,16 @@ impl Slot {
     }
 
     /// The camera is lost. Told once, until a frame comes again.
-    pub(super) fn lose(&self, reason: String) {
+    pub(super) fn lose(&self, kind: LossKind, reason: String) {
         let mut state = self.lock();
         if state.is_down {
             tracing::debug!(camera = &*self.camera, reason, "camera still lost");
             return;
         }
-        tracing::warn!(camera = &*self.camera, reason, "camera lost");
-        self.losses.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(camera = &*self.camera, kind = kind.as_str(), reason, "camera lost");
+        self.losses[kind as usize].fetch_add(1, Ordering::Relaxed);
         state.is_down = true;
-        state.untold = Some(reason);
+        state.untold = Some((kind, reason));
         if let Some(waiting) = &mut state.waiting {
             waiting.is_from_before = true;
         }
@@ -100,9 +128,9 @@ impl Slot {
 
     /// As [`Slot::lose`], for a source that can wait: each loss is told by itself. False when the
     /// camera is stopped meanwhile.
-    pub(super) fn lose_when_told(&self, reason: String) -> bool {
+    pub(super) fn lose_when_told(&self, kind: LossKind, reason: String) -> bool {
         self.lock().is_down = false;
-        self.lose(reason);
+        self.lose(kind, reason);
         !self.wait_until(|state| state.untold.is_none()).is_stopped
     }
 
@@ -145,33 +173,37 @@ impl Slot {
         self.lock().is_stopped
     }
 
-    /// A frame came that is not whole. It leaves a hole in the sequence.
+    /// A frame came that its decoder calls damaged. It leaves a hole in the sequence.
     #[cfg_attr(not(feature = "gst"), allow(dead_code))]
     pub(super) fn spoil(&self) {
         self.brought.fetch_add(1, Ordering::Relaxed);
         self.damaged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Frames that the camera brought so far, taken or not.
+    /// A frame came of which a part is missing. It leaves a hole in the sequence.
     #[cfg_attr(not(feature = "gst"), allow(dead_code))]
-    pub(super) fn brought(&self) -> u64 {
-        self.brought.load(Ordering::Relaxed)
+    pub(super) fn spoil_partial(&self) {
+        self.brought.fetch_add(1, Ordering::Relaxed);
+        self.partial.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
+    /// Frames that came whole so far, taken or not.
+    #[cfg_attr(not(feature = "gst"), allow(dead_code))]
+    pub(super) fn whole(&self) -> u64 {
+        self.whole.load(Ordering::Relaxed)
     }
 
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn damaged(&self) -> u64 {
-        self.damaged.load(Ordering::Relaxed)
+    /// What came so far.
+    pub(super) fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            brought: read(&self.brought),
+            delivered: read(&self.delivered),
+            dropped: read(&self.dropped),
+            damaged: read(&self.damaged),
+            partial: read(&self.partial),
+            losses: LossKind::ALL.map(|kind| (kind, read(&self.losses[kind as usize]))),
+        }
     }
 
     /// The next thing to know, in the order in which it happened; waits for `timeout` at most.
@@ -202,9 +234,9 @@ impl Slot {
             Some(waiting) => state.untold.is_none() || waiting.is_from_before,
             None => false,
         };
-        if !frame_is_next && let Some(reason) = state.untold.take() {
+        if !frame_is_next && let Some((kind, reason)) = state.untold.take() {
             state.told_down = true;
-            return Some(Delivery::Lost { reason });
+            return Some(Delivery::Lost { kind, reason });
         }
         if frame_is_next && std::mem::take(&mut state.told_down) {
             return Some(Delivery::Back);
@@ -230,6 +262,7 @@ impl Slot {
 
     fn frame(&self, picture: Rgb8, pipeline_ns: Option<u64>) -> Frame {
         let sequence = self.brought.fetch_add(1, Ordering::Relaxed) + 1;
+        self.whole.fetch_add(1, Ordering::Relaxed);
         let camera = Arc::clone(&self.camera);
         Frame { sequence, camera, captured: self.clock.now(), pipeline_ns, picture }
     }
@@ -272,7 +305,8 @@ mod tests {
             slot.put(Rgb8::new(2, 2), None);
         }
         assert_eq!(sequence(slot.next(NOW)), 5);
-        assert_eq!((slot.dropped(), slot.delivered(), slot.brought()), (4, 1, 5));
+        let counts = slot.counts();
+        assert_eq!((counts.dropped, counts.delivered, counts.brought), (4, 1, 5));
         assert!(matches!(slot.next(NOW), Delivery::NoFrame));
     }
 
@@ -280,36 +314,37 @@ mod tests {
     fn a_loss_is_told_once_between_the_frames_around_it() {
         let slot = slot();
         slot.put(Rgb8::new(2, 2), None);
-        slot.lose("cable".into());
-        slot.lose("cable again".into());
+        slot.lose(LossKind::Failed, "cable".into());
+        slot.lose(LossKind::Failed, "cable again".into());
         assert_eq!(sequence(slot.next(NOW)), 1);
-        assert!(matches!(slot.next(NOW), Delivery::Lost { reason } if reason == "cable"));
+        assert!(matches!(slot.next(NOW), Delivery::Lost { reason, .. } if reason == "cable"));
         assert!(matches!(slot.next(NOW), Delivery::NoFrame));
         slot.put(Rgb8::new(2, 2), None);
         assert!(matches!(slot.next(NOW), Delivery::Back));
         assert_eq!(sequence(slot.next(NOW)), 2);
-        assert_eq!(slot.losses(), 1);
+        assert_eq!(slot.counts().losses[0], (LossKind::Failed, 1));
     }
 
     #[test]
     fn a_loss_that_ended_before_anyone_looked_is_still_told() {
         let slot = slot();
         slot.put(Rgb8::new(2, 2), None);
-        slot.lose("first".into());
+        slot.lose(LossKind::Failed, "first".into());
         slot.put(Rgb8::new(2, 2), None);
-        slot.lose("second".into());
+        slot.lose(LossKind::Failed, "second".into());
         slot.put(Rgb8::new(2, 2), None);
-        assert!(matches!(slot.next(NOW), Delivery::Lost { reason } if reason == "second"));
+        assert!(matches!(slot.next(NOW), Delivery::Lost { reason, .. } if reason == "second"));
         assert!(matches!(slot.next(NOW), Delivery::Back));
         assert_eq!(sequence(slot.next(NOW)), 3);
-        assert_eq!((slot.losses(), slot.dropped()), (2, 2));
+        assert_eq!(slot.counts().losses[0], (LossKind::Failed, 2));
+        assert_eq!(slot.counts().dropped, 2);
     }
 
     #[test]
     fn the_end_comes_after_what_was_before_it_and_stays() {
         let slot = slot();
         slot.put(Rgb8::new(2, 2), None);
-        slot.lose("torn".into());
+        slot.lose(LossKind::Failed, "torn".into());
         slot.finish();
         assert_eq!(sequence(slot.next(NOW)), 1);
         assert!(matches!(slot.next(NOW), Delivery::Lost { .. }));
@@ -334,7 +369,7 @@ mod tests {
         slot.stop();
         let put: u64 = thread.join().expect("no panic");
         assert!((50..=51).contains(&put), "{put}");
-        assert_eq!(slot.dropped(), 0);
+        assert_eq!(slot.counts().dropped, 0);
         assert!(matches!(slot.next(NOW), Delivery::Ended));
     }
 }

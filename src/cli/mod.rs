@@ -3,6 +3,7 @@
 mod adapter;
 mod audit;
 mod bench;
+mod camera;
 mod check;
 mod demo;
 mod evaluate;
@@ -44,6 +45,9 @@ enum Command {
     /// Check the configuration and report every problem at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
+    /// Find cameras, show how one is opened, and take a picture with it.
+    #[command(after_help = camera::EXAMPLES)]
+    Camera(camera::Arguments),
     /// Inspect one picture and print its record.
     #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::Arguments),
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Camera(arguments) => camera::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Modbus(arguments) => modbus::run(&arguments),

@@ -247,6 +247,10 @@ fn source(source: &Source) -> String {
             _ => uri.clone(),
         },
         Source::Device(path) => path.display().to_string(),
+        Source::Csi(sensor) => format!("camera {sensor} at the board's connector"),
+        Source::Libcamera(name) => format!("libcamera {name}"),
+        Source::Genicam { name: Some(name), .. } => format!("GenICam {name}"),
+        Source::Genicam { name: None, .. } => "the first GenICam camera that answers".to_owned(),
         Source::Pipeline(text) => format!("pipeline {text}"),
         Source::Folder { path, interval: None } => format!("pictures in {}", path.display()),
         Source::Folder { path, interval: Some(interval) } => {

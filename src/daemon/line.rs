@@ -9,10 +9,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::admission::{Admission, Admitted};
+use super::camera_watch::{CameraWatch, Told};
 use super::desk::{Desk, Hand, InHand, Order};
 use super::recorder::Recorder;
 use super::{DaemonError, Stop};
-use crate::camera::{self, CameraHandle, Delivery};
+use crate::camera::{self, CameraHandle, Delivery, LossKind};
 use crate::clock::Clock;
 use crate::frame::Frame;
 use crate::inspector::{Clerk, Part, Ticket};
@@ -35,12 +36,11 @@ pub struct Line {
     clerk: Clerk,
     admission: Admission,
     waiting: Arc<AtomicUsize>,
-    /// Frames delivered and dropped before the camera was opened again.
-    before: (u64, u64),
+    watch: CameraWatch,
     /// The camera delivers nothing.
     is_blind: bool,
     /// A loss while the line stood: no record of it yet.
-    unrecorded_loss: Option<String>,
+    unrecorded_loss: Option<(LossKind, String)>,
     desk: Arc<Desk>,
     stop: Arc<Stop>,
 }
@@ -71,6 +71,7 @@ impl Line {
         };
         let camera = camera::open(&station.name, &station.camera, Arc::clone(clock))
             .map_err(|source| DaemonError::Camera { station: station.name.clone(), source })?;
+        let watch = CameraWatch::new(&station.name, clock.now());
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
         let admission = Admission::new(station.inspect_every, station.queue_parts, patient);
@@ -83,7 +84,7 @@ impl Line {
             orders,
             clerk,
             waiting: Arc::default(),
-            before: (0, 0),
+            watch,
             is_blind: false,
             unrecorded_loss: None,
             desk: Arc::clone(desk),
@@ -98,22 +99,22 @@ impl Line {
 
     /// Runs until the camera ends or the daemon stops; answers frames delivered and dropped.
     pub fn run(mut self, out: &Out<'_>) -> (u64, u64) {
+        self.tell_camera(None, out);
         while !self.stop.is_set() && !self.stop.all_triggered() {
             self.take_orders(out);
             match self.camera.next(LOOK_AROUND) {
                 Delivery::Frame(frame) => self.see(&frame, out),
                 Delivery::NoFrame => self.record_old_loss(out),
-                Delivery::Back => {
-                    telemetry::camera_back(&self.station.name);
-                    out.recorder.camera_delivers(&self.station.name, true);
-                }
-                Delivery::Lost { reason } => self.lose(&reason, out),
+                // Its first frame follows, and tells.
+                Delivery::Back => telemetry::camera_back(&self.station.name),
+                Delivery::Lost { kind, reason } => self.lose(kind, &reason, out),
                 Delivery::Ended => {
                     telemetry::camera_ended(&self.station.name);
                     let events = self.trigger.interrupt("the pictures ended");
                     self.handle(events, out);
                     if !(self.station.camera.repeat && self.play_again()) {
-                        out.recorder.camera_delivers(&self.station.name, false);
+                        self.watch.ended(&self.clock.now());
+                        self.tell_camera(Some(false), out);
                         break;
                     }
                 }
@@ -124,7 +125,16 @@ impl Line {
         self.counts()
     }
 
+    /// Tells how the camera is; `delivers`: where that has changed.
+    fn tell_camera(&mut self, delivers: Option<bool>, out: &Out<'_>) {
+        let message = self.watch.message(self.camera.counts(), &self.clock.now());
+        out.recorder.camera(&self.station.name, delivers, message);
+    }
+
     fn see(&mut self, frame: &Arc<Frame>, out: &Out<'_>) {
+        if let Some(told) = self.watch.frame(&frame.captured) {
+            self.tell_camera((told == Told::Change).then_some(true), out);
+        }
         if std::mem::take(&mut self.is_blind) {
             self.unrecorded_loss = None;
             self.desk.change(|contract, now| contract.camera_back(now));
@@ -139,19 +149,20 @@ impl Line {
         self.handle(events, out);
     }
 
-    fn lose(&mut self, reason: &str, out: &Out<'_>) {
+    fn lose(&mut self, kind: LossKind, reason: &str, out: &Out<'_>) {
         self.is_blind = true;
-        out.recorder.camera_delivers(&self.station.name, false);
+        self.watch.lost(kind, reason, &self.clock.now());
+        self.tell_camera(Some(false), out);
         if let Some(orders) = &mut self.orders {
             orders.forget_frame();
         }
         let events = self.trigger.interrupt(reason);
         if self.desk.change(|contract, now| contract.camera_lost(reason, now)) {
-            telemetry::camera_lost(&self.station.name, reason);
+            telemetry::camera_lost(&self.station.name, kind.as_str(), reason);
             self.record_loss(reason, out);
         } else {
             // A line that stands still is no alarm.
-            self.unrecorded_loss = Some(reason.to_owned());
+            self.unrecorded_loss = Some((kind, reason.to_owned()));
         }
         self.handle(events, out);
     }
@@ -160,16 +171,17 @@ impl Line {
     fn record_old_loss(&mut self, out: &Out<'_>) {
         if self.unrecorded_loss.is_some()
             && self.desk.is_producing()
-            && let Some(reason) = self.unrecorded_loss.take()
+            && let Some((kind, reason)) = self.unrecorded_loss.take()
         {
-            telemetry::camera_lost(&self.station.name, &reason);
+            telemetry::camera_lost(&self.station.name, kind.as_str(), &reason);
             self.record_loss(&reason, out);
         }
     }
 
     /// Frames delivered and dropped, over all times that the camera was opened.
     fn counts(&self) -> (u64, u64) {
-        (self.before.0 + self.camera.delivered(), self.before.1 + self.camera.dropped())
+        let all = self.watch.total(self.camera.counts());
+        (all.delivered, all.dropped)
     }
 
     /// Opens footage again from its beginning. `false`: it is not to be had any more.
@@ -177,12 +189,12 @@ impl Line {
         let (name, options) = (&self.station.name, &self.station.camera);
         match camera::open(name, options, Arc::clone(&self.clock)) {
             Ok(camera) => {
-                self.before = self.counts();
+                self.watch.opened_again(self.camera.counts());
                 self.camera = camera;
                 true
             }
             Err(error) => {
-                telemetry::camera_lost(name, &error.to_string());
+                telemetry::camera_lost(name, LossKind::Failed.as_str(), &error.to_string());
                 false
             }
         }

@@ -8,6 +8,7 @@
 //! thread takes its commands, and one watches the deadlines; both meet the others at the `Desk`.
 
 mod admission;
+mod camera_watch;
 mod commands;
 mod commit_times;
 mod desk;

@@ -17,6 +17,8 @@ use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EvidenceKeeper};
 use crate::publish::PublisherHandle;
+use crate::publish::outgoing::NotTaken;
+use crate::publish::topics::Kind;
 use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::{ReserveState, Store, StoreError, events};
 use crate::telemetry;
@@ -178,10 +180,16 @@ impl Recorder {
         self.stop.set(why);
     }
 
-    /// Tells whether the camera of `station` delivers.
-    pub fn camera_delivers(&self, station: &str, delivers: bool) {
-        if let Some(edge) = &self.edge {
+    /// Tells how the camera of `station` is: whether it delivers, and the message about it.
+    pub fn camera(&self, station: &str, delivers: Option<bool>, message: Vec<u8>) {
+        if let (Some(edge), Some(delivers)) = (&self.edge, delivers) {
             edge.set_state(station, StationState::of_camera(delivers));
+        }
+        let Some(publisher) = &self.publisher else { return };
+        if let Err(why) = publisher.publish_state(Kind::Camera, Some(station), message)
+            && why != NotTaken::NotConnected
+        {
+            telemetry::not_told(station, &why.to_string());
         }
     }
 

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
+use image::ImageEncoder;
+
 use super::Rgb8;
 
 /// A picture may have this many pixels a side, and need this many bytes while it is decoded. A
@@ -25,6 +27,24 @@ const JPEG_TAIL_BYTES: usize = 4096;
 /// Why it is no picture to be looked at, without the path.
 pub fn read(path: &Path) -> Result<Rgb8, String> {
     decode(read_bounded(path).map_err(|error| error.to_string())?)
+}
+
+/// Writes `picture` as a PNG that appears whole or not at all.
+///
+/// # Errors
+/// Why it cannot be written, without the path.
+pub fn write_png(path: &Path, picture: &Rgb8) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let write = || -> Result<(), Box<dyn std::error::Error>> {
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        let encoder = image::codecs::png::PngEncoder::new(std::io::BufWriter::new(&mut file));
+        let colour = image::ExtendedColorType::Rgb8;
+        encoder.write_image(&picture.data, picture.width, picture.height, colour)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|why| why.to_string())
 }
 
 /// The picture in a file's bytes.
@@ -65,9 +85,9 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a JPEG lacks its end marker. The decoder would fill the missing part with grey and say
-/// nothing, and half a picture must not be inspected.
-fn is_torn_jpeg(bytes: &[u8]) -> bool {
+/// Whether a JPEG lacks its end marker. Decoders fill the missing part with grey and say nothing, and
+/// half a picture must not be inspected.
+pub fn is_torn_jpeg(bytes: &[u8]) -> bool {
     let tail = &bytes[bytes.len().saturating_sub(JPEG_TAIL_BYTES)..];
     bytes.starts_with(&[0xff, 0xd8]) && !tail.windows(2).any(|pair| pair == [0xff, 0xd9])
 }

@@ -30,6 +30,9 @@ pub const PAYLOAD_MAX_BYTES: usize = 32 * 1024;
 /// Longest text in a message, in characters; a longer one ends in `…`.
 const TEXT_MAX_CHARS: usize = 128;
 
+/// Longest reason in words, in characters.
+const REASON_MAX_CHARS: usize = 300;
+
 /// Longest word (class, severity, location, reason code), in characters.
 const WORD_MAX_CHARS: usize = 48;
 
@@ -272,6 +275,61 @@ pub fn chain_head(anchor: &Anchor) -> Vec<u8> {
         schema_version: SCHEMA_VERSION,
         creation_time: time_text(&Stamp { wall, monotonic_ns: 0 }),
         anchor,
+    };
+    serde_json::to_vec(&message).expect("texts and numbers have a JSON form")
+}
+
+/// How a station's camera is.
+#[derive(Clone, Copy, Debug)]
+pub struct CameraNews<'a> {
+    /// Which.
+    pub station: &'a str,
+    /// `opening`, `delivers`, `lost` or `ended`.
+    pub state: &'static str,
+    /// In which way it was lost, and in words.
+    pub loss: Option<(&'static str, &'a str)>,
+    /// Since when.
+    pub since: Stamp,
+    /// Frames that came, were replaced before anyone looked, were damaged, were cut short.
+    pub frames: [u64; 4],
+    /// How often it was lost, in each way.
+    pub losses: &'a [(&'static str, u64)],
+}
+
+#[derive(Debug, Serialize)]
+struct CameraMessage<'a> {
+    schema_version: u32,
+    creation_time: String,
+    station: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    since_time: String,
+    frames: u64,
+    frames_replaced: u64,
+    frames_damaged: u64,
+    frames_partial: u64,
+    losses: BTreeMap<&'static str, u64>,
+}
+
+/// The payload of the camera topic.
+pub fn camera(news: &CameraNews<'_>, now: &Stamp) -> Vec<u8> {
+    let [frames, frames_replaced, frames_damaged, frames_partial] = news.frames;
+    let message = CameraMessage {
+        schema_version: SCHEMA_VERSION,
+        creation_time: time_text(now),
+        station: news.station,
+        state: news.state,
+        kind: news.loss.map(|(kind, _)| kind),
+        reason: news.loss.map(|(_, reason)| cut(reason, REASON_MAX_CHARS)),
+        since_time: time_text(&news.since),
+        frames,
+        frames_replaced,
+        frames_damaged,
+        frames_partial,
+        losses: news.losses.iter().copied().filter(|(_, count)| *count > 0).collect(),
     };
     serde_json::to_vec(&message).expect("texts and numbers have a JSON form")
 }

@@ -50,6 +50,11 @@ pub const ALL: &[Schema] = &[
         text: include_str!("schema/chain.schema.json"),
     },
     Schema {
+        name: "camera.v1",
+        about: "how a station's camera is: topic camera",
+        text: include_str!("schema/camera.schema.json"),
+    },
+    Schema {
         name: "state.v1",
         about: "what a station is doing: topic state",
         text: include_str!("schema/state.schema.json"),

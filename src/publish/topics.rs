@@ -6,6 +6,7 @@
 //! | `{prefix}/{device}/{station}/last`      | the newest result            | yes      |
 //! | `{prefix}/{device}/{station}/state`     | what the station is doing    | yes      |
 //! | `{prefix}/{device}/{station}/pending`   | the oldest result that waits to be acknowledged | yes |
+//! | `{prefix}/{device}/{station}/camera`    | how its camera is            | yes      |
 //! | `{prefix}/{device}/{station}/event`     | a step of one inspection     | no       |
 //! | `{prefix}/{device}/{station}/cmd/{name}` | to us: a command             | –        |
 //! | `{prefix}/{device}/heartbeat`           | the program runs             | no       |
@@ -88,6 +89,8 @@ pub enum Kind {
     Event,
     /// The oldest result that its controller has not acknowledged.
     Pending,
+    /// How a station's camera is.
+    Camera,
     /// The program runs.
     Heartbeat,
     /// The newest link of the record's chain.
@@ -98,13 +101,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Result,
         Kind::Last,
         Kind::Status,
         Kind::State,
         Kind::Event,
         Kind::Pending,
+        Kind::Camera,
         Kind::Heartbeat,
         Kind::Chain,
         Kind::Reply,
@@ -119,6 +123,7 @@ impl Kind {
             Kind::State => "state",
             Kind::Event => "event",
             Kind::Pending => "pending",
+            Kind::Camera => "camera",
             Kind::Heartbeat => "heartbeat",
             Kind::Chain => "chain",
             Kind::Reply => "reply",
@@ -127,7 +132,10 @@ impl Kind {
 
     /// Whether the broker keeps it for those who come late.
     pub fn is_retained(self) -> bool {
-        matches!(self, Kind::Last | Kind::Status | Kind::State | Kind::Pending | Kind::Chain)
+        matches!(
+            self,
+            Kind::Last | Kind::Status | Kind::State | Kind::Pending | Kind::Camera | Kind::Chain
+        )
     }
 
     /// The schema of its payload and its version, as the user property `schema` names it.
@@ -138,6 +146,7 @@ impl Kind {
             Kind::State => "state.v1",
             Kind::Event => "event.v1",
             Kind::Pending => "pending.v1",
+            Kind::Camera => "camera.v1",
             Kind::Heartbeat => "heartbeat.v1",
             Kind::Chain => "chain.v1",
             Kind::Reply => "reply.v1",

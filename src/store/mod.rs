@@ -340,7 +340,7 @@ impl Store {
 
     /// The number of the newest message, sent or not; 0 if there was none.
     pub fn newest_message(&self) -> Result<i64, StoreError> {
-        self.watched("read the outbox", |connection| outbox::newest(connection))
+        self.watched("read the outbox", outbox::newest)
     }
 
     /// Notes that the broker has acknowledged these messages. Repeating it changes nothing. A power cut

@@ -4,13 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::reader::Reader;
-use crate::camera::{Options, Source, Transport};
+use super::controls;
+use crate::camera::{Credentials, HardwareTrigger, Options, Pixels, Source, Transport};
 
 /// Longest pipeline text or address, in characters.
 const SOURCE_MAX: usize = 4096;
 
 /// The keys of which exactly one is to be there.
-const SOURCES: [&str; 4] = ["uri", "device", "pipeline", "folder"];
+const SOURCES: [&str; 7] = ["uri", "device", "csi", "libcamera", "genicam", "pipeline", "folder"];
+
+/// Longest name of a camera or of one of its lines, in characters.
+const NAME_MAX: usize = 128;
 
 /// Reads the table. `None` where there is no usable source.
 pub fn read(mut table: Reader<'_>) -> Option<Options> {
@@ -18,8 +22,8 @@ pub fn read(mut table: Reader<'_>) -> Option<Options> {
     let written: Vec<&str> = SOURCES.into_iter().filter(|key| table.has(key)).collect();
     match written.as_slice() {
         [] => {
-            let remedy = "add one of  uri = \"rtsp://…\", device = \"/dev/video0\", pipeline = \"…\", \
-                          folder = \"…\"  below [camera]";
+            let remedy = "add one of  uri = \"rtsp://…\", device = \"/dev/video0\", csi = 0, \
+                          genicam = \"any\", pipeline = \"…\", folder = \"…\"  below [camera]";
             table.error(table.span(), format!("{} has no source", table.name()), remedy);
         }
         [_] => {}
@@ -32,6 +36,13 @@ pub fn read(mut table: Reader<'_>) -> Option<Options> {
     let mut options = Options::new(source.unwrap_or_else(|| Source::Uri(String::new())));
     read_size(&mut table, &mut options);
     read_stream(&mut table, &mut options);
+    read_credentials(&mut table, &mut options);
+    controls::read(table.table("controls"), &mut options);
+    let waits = matches!(options.controls.trigger, Some(HardwareTrigger::Line(_)));
+    if waits && !table.has("silence_limit_ms") {
+        // A camera that waits for its trigger is not lost because none comes.
+        options.silence_limit = None;
+    }
     table.finish();
     (written.len() == 1 && !matches!(&options.source, Source::Uri(uri) if uri.is_empty()))
         .then_some(options)
@@ -41,6 +52,10 @@ fn read_source(table: &mut Reader<'_>) -> Option<Source> {
     // Each key is asked for, so that none is unknown when two are written.
     let uri = table.text("uri", SOURCE_MAX);
     let device = table.path("device");
+    let csi = table.whole("csi", 0..=15);
+    let libcamera = table.text("libcamera", NAME_MAX);
+    let genicam = table.text("genicam", NAME_MAX);
+    let pixels = read_pixels(table);
     let pipeline = table.text("pipeline", SOURCE_MAX);
     let folder = table.path("folder");
     let interval = table.whole("interval_ms", 1..=3_600_000);
@@ -61,6 +76,16 @@ fn read_source(table: &mut Reader<'_>) -> Option<Source> {
     if let Some(device) = device {
         return Some(Source::Device(device.into_inner()));
     }
+    if let Some(sensor) = csi {
+        return Some(Source::Csi(sensor.into_inner() as u32));
+    }
+    if let Some(name) = libcamera {
+        return Some(Source::Libcamera(name.into_inner()));
+    }
+    if let Some(name) = genicam {
+        let name = Some(name.into_inner()).filter(|name| name != "any");
+        return Some(Source::Genicam { name, pixels });
+    }
     if let Some(pipeline) = pipeline {
         return Some(Source::Pipeline(pipeline.into_inner()));
     }
@@ -73,12 +98,52 @@ fn read_source(table: &mut Reader<'_>) -> Option<Source> {
     Some(Source::Folder { path: folder.into_inner(), interval })
 }
 
+/// The pixels of a GenICam camera.
+fn read_pixels(table: &mut Reader<'_>) -> Pixels {
+    let formats = [
+        ("Mono8", Pixels::Mono8),
+        ("RGB8", Pixels::Rgb8),
+        ("BayerRG8", Pixels::BayerRg8),
+        ("BayerGR8", Pixels::BayerGr8),
+        ("BayerGB8", Pixels::BayerGb8),
+        ("BayerBG8", Pixels::BayerBg8),
+    ];
+    let Some(format) = table.one_of("pixel_format", &formats) else { return Pixels::default() };
+    if !table.has("genicam") {
+        only_for(table, "pixel_format", format.span(), "`genicam`");
+    }
+    format.into_inner()
+}
+
+fn read_credentials(table: &mut Reader<'_>, options: &mut Options) {
+    let file = table.path("credentials_file");
+    let name = table.text("credentials", NAME_MAX);
+    let span = file.as_ref().map(|file| file.span()).or(name.as_ref().map(|name| name.span()));
+    let Some(span) = span else { return };
+    if !options.source.is_network() {
+        return only_for(table, "credentials", span, "an rtsp:// `uri`");
+    }
+    if file.is_some() && name.is_some() {
+        let title = "both `credentials_file` and `credentials` are there";
+        table.error(span.clone(), title, "keep the file, or the credential of systemd");
+    }
+    let has_password = matches!(&options.source, Source::Uri(uri) if uri.contains('@'));
+    if has_password {
+        let title = "the address holds a user name, and `credentials` another one";
+        table.error(span, title, "take what stands before the @ out of `uri`");
+    }
+    options.rtsp.credentials = match (file, name) {
+        (Some(file), _) => Some(Credentials::File(file.into_inner())),
+        (None, name) => name.map(|name| Credentials::Systemd(name.into_inner())),
+    };
+}
+
 fn read_size(table: &mut Reader<'_>, options: &mut Options) {
-    let is_device = matches!(options.source, Source::Device(_));
+    let is_attached = options.source.is_attached();
     let mut set = |key, range, target: &mut Option<u32>| {
         let Some(number) = table.whole(key, range) else { return };
-        if !is_device {
-            only_for(table, key, number.span(), "`device`");
+        if !is_attached {
+            only_for(table, key, number.span(), "`device`, `csi`, `libcamera` and `genicam`");
         }
         *target = Some(number.into_inner() as u32);
     };
@@ -124,9 +189,12 @@ fn read_stream(table: &mut Reader<'_>, options: &mut Options) {
         let limit = Duration::from_millis(ms.into_inner() as u64);
         options.silence_limit = (!limit.is_zero()).then_some(limit);
     }
+    if let Some(ms) = table.whole("frozen_limit_ms", 100..=86_400_000) {
+        options.frozen_limit = Some(Duration::from_millis(ms.into_inner() as u64));
+    }
 }
 
-fn only_for(table: &Reader<'_>, key: &str, span: std::ops::Range<usize>, what: &str) {
+pub(super) fn only_for(table: &Reader<'_>, key: &str, span: std::ops::Range<usize>, what: &str) {
     table.error(span, format!("`{key}` is only for {what}"), "remove it");
 }
 

@@ -4,6 +4,7 @@ pub(super) mod adapter;
 mod answer;
 mod camera;
 mod check_digit;
+mod controls;
 pub(super) mod outputs;
 mod plc;
 mod prompt;
