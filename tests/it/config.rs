@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use inspectd::camera::Source;
+use inspectd::camera::{self, Source};
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
 use inspectd::sparkplug::SparkplugOptions;
 use inspectd::station::Task;
@@ -157,6 +157,50 @@ fn an_address_of_another_kind_is_refused() {
 #[test]
 fn a_key_for_another_kind_of_camera_is_refused() {
     assert_words("camera_key", "[camera]\n", "[camera]\nwidth_px = 640\n");
+}
+
+/// The camera of a station with these lines below `[camera]`.
+fn camera_of(lines: &str) -> camera::Options {
+    let source = STATION.lines().find(|line| line.starts_with("uri")).expect("it has footage");
+    let files = Files::new(MAIN, &[("demo.toml", changed(source, lines).as_bytes())]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    loaded.stations.into_iter().next().expect("one station").camera
+}
+
+#[test]
+fn a_genicam_camera_that_waits_for_a_line_is_not_silent() {
+    let lines = "genicam = \"any\"\npixel_format = \"RGB8\"\n[camera.controls]\nexposure_us = 2000\n\
+                 gain_auto = true\nwhite_balance_auto = false\n";
+    let free = camera_of(lines);
+    assert_eq!(free.source, Source::Genicam { name: None, pixels: camera::Pixels::Rgb8 });
+    let controls = &free.controls;
+    assert_eq!(controls.exposure_us, Some(camera::Setting::Fixed(2000.0)));
+    assert_eq!(controls.gain, Some(camera::Setting::Auto));
+    assert_eq!(controls.white_balance_k, Some(camera::Setting::Hold));
+    assert!(free.silence_limit.is_some());
+    let waiting = camera_of(&format!("{lines}trigger = \"Line0\"\n"));
+    let line = camera::HardwareTrigger::Line("Line0".to_owned());
+    assert_eq!((waiting.controls.trigger, waiting.silence_limit), (Some(line), None));
+}
+
+#[test]
+fn keys_of_cameras_that_contradict_each_other_are_refused() {
+    let words = |lines: &str| {
+        let source = STATION.lines().find(|line| line.starts_with("uri")).expect("footage");
+        station_words(&changed(source, lines))
+    };
+    assert_golden(
+        "camera_controls",
+        &words(
+            "device = \"/dev/video0\"\n[camera.controls]\ngain = 2\ngain_auto = true\ntrigger = \"Line 0\"",
+        ),
+    );
+    assert_golden(
+        "camera_controls_of_rtsp",
+        &words("uri = \"rtsp://10.0.0.5/a\"\n[camera.controls]\ngain = 2"),
+    );
+    let twice = "uri = \"rtsp://u:p@10.0.0.5/a\"\ncredentials_file = \"a\"\ncredentials = \"b\"";
+    assert_golden("camera_credentials", &words(twice));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod backup;
 mod bench;
 #[cfg(feature = "gst")]
 mod camera;
+mod camera_command;
 #[cfg(feature = "gst")]
 mod capacity;
 mod chain;
@@ -29,6 +30,8 @@ mod fetch;
 mod footage;
 mod full_disk;
 mod fuzz;
+#[cfg(feature = "gst")]
+mod genicam;
 mod gguf;
 mod grammar;
 mod hard;
@@ -51,6 +54,8 @@ mod replay;
 mod retention;
 #[cfg(feature = "gst")]
 mod rtsp;
+#[cfg(feature = "gst")]
+mod rtsp_cuts;
 mod schemas;
 mod serial;
 mod sparkplug;

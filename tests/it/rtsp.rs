@@ -72,7 +72,7 @@ fn footage_over_rtsp_is_the_footage_of_the_file() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen} frames of {}", frames.len());
-    assert_eq!(seen, camera.delivered());
+    assert_eq!(seen, camera.counts().delivered);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_camera_that_was_cut_off_comes_back() {
     loop {
         match tell(&camera) {
             Delivery::Frame(frame) => last = frame.sequence,
-            Delivery::Lost { reason } => {
+            Delivery::Lost { reason, .. } => {
                 assert!(!reason.is_empty());
                 break;
             }
@@ -96,7 +96,7 @@ fn a_camera_that_was_cut_off_comes_back() {
     let _server = RtspServer::start_at(&line.footage, port);
     assert!(matches!(tell(&camera), Delivery::Back));
     assert!(frame(tell(&camera)).sequence > last);
-    assert_eq!(camera.losses(), 1);
+    assert_eq!(camera.counts().lost(), 1);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_camera_that_is_not_there_yet_is_no_error() {
     let port = RtspServer::start(&line.footage).port();
     let camera = open(format!("rtsp://user:secret@127.0.0.1:{port}/line"), true);
     match tell(&camera) {
-        Delivery::Lost { reason } => assert!(!reason.contains("secret"), "{reason}"),
+        Delivery::Lost { reason, .. } => assert!(!reason.contains("secret"), "{reason}"),
         other => panic!("expected a loss, got {other:?}"),
     }
     let _server = RtspServer::start_at(&line.footage, port);

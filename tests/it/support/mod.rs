@@ -1,6 +1,8 @@
 //! What several subjects share: brokers, sites, servers.
 
 pub mod adapters;
+#[cfg(feature = "gst")]
+pub mod camera_link;
 pub mod certificates;
 pub mod chain_log;
 pub mod delivery;

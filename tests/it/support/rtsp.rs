@@ -23,11 +23,23 @@ impl RtspServer {
 
     /// As [`RtspServer::start`], on a given port: a camera that comes back.
     pub fn start_at(footage: &Path, port: u16) -> RtspServer {
-        gstreamer::init().expect("GStreamer starts");
         let media = format!(
             "( filesrc location=\"{}\" ! matroskademux ! rtpjpegpay name=pay0 pt=26 )",
             footage.display()
         );
+        RtspServer::serve(media, port)
+    }
+
+    /// A camera that films a moving ball without end, 30 frames a second.
+    pub fn start_live() -> RtspServer {
+        let media = "( videotestsrc is-live=true pattern=ball \
+                     ! video/x-raw,format=I420,width=160,height=120,framerate=30/1 ! jpegenc \
+                     ! rtpjpegpay name=pay0 pt=26 )";
+        RtspServer::serve(media.to_owned(), 0)
+    }
+
+    fn serve(media: String, port: u16) -> RtspServer {
+        gstreamer::init().expect("GStreamer starts");
         let context = glib::MainContext::new();
         let main_loop = glib::MainLoop::new(Some(&context), false);
         let (said, heard) = mpsc::channel();
