@@ -55,7 +55,7 @@ const PACKAGES: [(&str, &[&str]); 10] = [
     ("gstreamer1.0-plugins-ugly", &["x264enc"]),
     ("gstreamer1.0-libav", &["avdec_h264", "avdec_h265", "avdec_mjpeg"]),
     ("gstreamer1.0-libcamera", &["libcamerasrc"]),
-    // The library's own package holds the plug-in.
+    // The library's own package holds the plug-in; a text of the operator's may name it.
     ("libaravis-0.8-0", &["aravissrc"]),
     ("gstreamer1.0-x", &["timeoverlay", "textoverlay", "clockoverlay"]),
     (

@@ -76,12 +76,12 @@ pub enum CameraError {
         /// What is wrong.
         why: String,
     },
-    /// A GStreamer element that is not installed.
-    #[error("camera \"{camera}\": GStreamer element \"{element}\" is missing: {advice}")]
+    /// A GStreamer element, or the library of a camera, that is not installed.
+    #[error("camera \"{camera}\": \"{element}\" is missing: {advice}")]
     MissingElement {
         /// The camera's name.
         camera: String,
-        /// Which element.
+        /// Which.
         element: String,
         /// Which package brings it.
         advice: String,

@@ -35,7 +35,7 @@ pub fn explain(camera: &str, options: &Options) -> Result<Explained, CameraError
     };
     let (steps, needs) = spelled.map_or_else(Default::default, |it| (it.steps, it.needs));
     Ok(Explained {
-        missing: missing(&needs, &steps),
+        missing: missing(options, &needs, &steps),
         platform,
         steps,
         controls: options.controls.lines(),
@@ -53,8 +53,8 @@ pub fn explain(camera: &str, options: &Options) -> Result<Explained, CameraError
 }
 
 #[cfg(feature = "gst")]
-fn missing(needs: &[&'static str], steps: &[String]) -> Vec<(String, String)> {
-    use super::elements;
+fn missing(options: &Options, needs: &[&'static str], steps: &[String]) -> Vec<(String, String)> {
+    use super::{elements, genicam};
     if gstreamer::init().is_err() {
         return vec![("GStreamer".to_owned(), "it does not start on this machine".to_owned())];
     }
@@ -65,18 +65,30 @@ fn missing(needs: &[&'static str], steps: &[String]) -> Vec<(String, String)> {
     all.sort_unstable();
     all.dedup();
     let absent = all.into_iter().filter(|element| elements::first_missing(&[element]).is_some());
-    absent.map(|element| (element.to_owned(), elements::advice(element))).collect()
+    let library = match options.source {
+        Source::Genicam { .. } => genicam::missing(),
+        _ => None,
+    };
+    absent.map(|element| (element.to_owned(), elements::advice(element))).chain(library).collect()
 }
 
 #[cfg(not(feature = "gst"))]
-fn missing(_needs: &[&'static str], _steps: &[String]) -> Vec<(String, String)> {
+fn missing(
+    _options: &Options,
+    _needs: &[&'static str],
+    _steps: &[String],
+) -> Vec<(String, String)> {
     vec![("GStreamer".to_owned(), "this inspectd was built without it".to_owned())]
 }
 
 impl Explained {
-    /// A command that shows what the pipeline brings, without a picture; to be pasted into a shell.
+    /// A command that shows what the pipeline brings, without a picture; to be pasted into a shell. None
+    /// where the pictures do not come out of an element.
     pub fn command(&self) -> Option<String> {
         let (_, steps) = self.steps.split_last()?;
+        if steps.first().is_some_and(|first| first.starts_with("appsrc ")) {
+            return None;
+        }
         let ours = |step: &&String| !step.contains(SINK);
         let steps: Vec<String> = steps.iter().filter(ours).map(|step| for_shell(step)).collect();
         Some(format!("gst-launch-1.0 -v {} ! fakesink silent=false", steps.join(" ! ")))

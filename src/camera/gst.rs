@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_app::{AppSink, AppSinkCallbacks};
+use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
 
-use super::controls::{self, ReadBack};
+use super::controls;
 use super::frozen::Freshness;
+use super::genicam::Feeder;
 use super::pipeline::{self, Taken};
 use super::slot::Slot;
-use super::{CameraError, LossKind, Options, Source, elements, genicam, torn, v4l2};
+use super::{CameraError, LossKind, Options, Source, elements, torn, v4l2};
 
 /// How often the supervisor looks up from the bus: for a stop, and for a camera that fell silent.
 const LOOK_UP: gst::ClockTime = gst::ClockTime::from_mseconds(50);
@@ -185,10 +186,16 @@ fn run(
     if playing.0.set_state(gst::State::Playing).is_err() {
         return End::failed(start_failure(&bus));
     }
-    let end = match check_controls(options, built.source.as_ref()) {
+    let fed = match feed(options, built.source, slot) {
+        Ok(fed) => fed,
+        Err((kind, reason)) => return End::Lost(kind, reason),
+    };
+    let end = match check_controls(options, fed.as_ref()) {
         Ok(()) => watch(&playing.0, &bus, options, slot, freshness),
         Err(reason) => End::Lost(LossKind::Disobedient, reason),
     };
+    // Before the pipeline that it feeds is closed.
+    drop(fed);
     if let End::Lost(kind, reason) = &end {
         // Closing a pipeline can take as long as a dead camera is silent: the loss is told first.
         slot.lose(*kind, reason.clone());
@@ -210,29 +217,32 @@ fn set_controls(options: &Options) -> Result<(), String> {
     v4l2::apply(&device, &options.controls)
 }
 
-/// Whether a camera that plays does what it was told.
-fn check_controls(options: &Options, source: Option<&gst::Element>) -> Result<(), String> {
-    controls::difference(&read_controls(options, source)?).map_or(Ok(()), Err)
+/// Starts a camera that is not an element.
+fn feed(
+    options: &Options,
+    source: Option<gst::Element>,
+    slot: &Arc<Slot>,
+) -> Result<Option<Feeder>, (LossKind, String)> {
+    match (&options.source, source.and_then(|source| source.downcast::<AppSrc>().ok())) {
+        (Source::Genicam { .. }, Some(source)) => Feeder::start(options, source, slot).map(Some),
+        _ => Ok(None),
+    }
 }
 
-/// What the camera says of its settings; nothing where it cannot be asked.
-fn read_controls(
-    options: &Options,
-    source: Option<&gst::Element>,
-) -> Result<Vec<ReadBack>, String> {
+/// Whether a camera that plays does what it was told, where it can be asked.
+fn check_controls(options: &Options, fed: Option<&Feeder>) -> Result<(), String> {
     if options.controls.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    match (&options.source, source) {
+    let difference = match (&options.source, fed) {
         (Source::Device(path), _) => {
             let device = v4l2::open(path).map_err(|why| why.to_string())?;
-            Ok(v4l2::read_back(&device, &options.controls))
+            controls::difference(&v4l2::read_back(&device, &options.controls))
         }
-        (Source::Genicam { .. }, Some(source)) => {
-            Ok(genicam::Camera::of(source)?.read_back(&options.controls))
-        }
-        _ => Ok(Vec::new()),
-    }
+        (_, Some(fed)) => controls::difference(fed.read_back()),
+        _ => None,
+    };
+    difference.map_or(Ok(()), Err)
 }
 
 /// Carries each frame from the sink into the slot. `waits`: the pipeline waits until the last

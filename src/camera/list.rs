@@ -1,13 +1,11 @@
 //! Which cameras are attached to this machine.
 
 use std::collections::BTreeSet;
-use std::ffi::{CStr, c_char, c_uint};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use libloading::os::unix::{Library, RTLD_NOW};
 
 /// Names of cameras that stay the same when cables are changed.
 const BY_ID: &str = "/dev/v4l/by-id";
@@ -68,31 +66,11 @@ fn sizes(caps: &gst::Caps) -> Vec<String> {
     all.into_iter().rev().map(|(width, height)| format!("{width}x{height}")).collect()
 }
 
-/// GenICam cameras, through the library that their element needs; none without it.
+/// GenICam cameras; none where their library is not installed.
 fn genicam() -> Vec<Found> {
-    // SAFETY: the library is Debian's own; loading it sets up its types and nothing else.
-    let library = unsafe { Library::open(Some(super::genicam::LIBRARY), RTLD_NOW) };
-    library.map_or_else(|_| Vec::new(), |library| ask(&library).unwrap_or_default())
-}
-
-fn ask(library: &Library) -> Option<Vec<Found>> {
-    type Update = unsafe extern "C" fn();
-    type Count = unsafe extern "C" fn() -> c_uint;
-    type Name = unsafe extern "C" fn(c_uint) -> *const c_char;
-    // SAFETY: the functions have this form in every version with this library name; a name lives
-    // until the next update.
-    unsafe {
-        let update = library.get::<Update>(b"arv_update_device_list\0").ok()?;
-        let count = library.get::<Count>(b"arv_get_n_devices\0").ok()?;
-        let id = library.get::<Name>(b"arv_get_device_id\0").ok()?;
-        update();
-        let text = |name: *const c_char| {
-            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
-        };
-        let found = |name: String| {
-            let toml = format!("genicam = {name:?}");
-            Found { driver: "genicam".to_owned(), name, sizes: Vec::new(), toml }
-        };
-        Some((0..count()).filter_map(|at| text(id(at))).map(found).collect())
-    }
+    let found = |name: String| {
+        let toml = format!("genicam = {name:?}");
+        Found { driver: "genicam".to_owned(), name, sizes: Vec::new(), toml }
+    };
+    super::genicam::names().unwrap_or_default().into_iter().map(found).collect()
 }

@@ -25,7 +25,7 @@ pub struct Options {
     /// in real time.
     pub realtime: bool,
     /// Whether footage or a folder that has ended is to be opened again from its beginning, for
-    /// demonstrations. [`open`] itself plays once; whoever reads the camera opens it again.
+    /// demonstrations. [`super::open`] itself plays once; whoever reads the camera opens it again.
     pub repeat: bool,
     /// For `rtsp://` sources.
     pub rtsp: RtspOptions,

@@ -13,7 +13,7 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{VideoFrameExt, VideoFrameRef, VideoInfo};
 
 use super::spelling::{DECODER, SINK, SOURCE, Spelling, spell, without_password};
-use super::{CameraError, Options, Source, credentials, elements};
+use super::{CameraError, Options, Source, credentials, elements, genicam};
 use crate::frame::Rgb8;
 use crate::platform::Platform;
 
@@ -117,6 +117,12 @@ fn check_source(camera: &str, source: &Source) -> Result<(), CameraError> {
             why: "neither footage nor a network camera".to_owned(),
         }),
         Source::Device(path) => check_device(camera, path),
+        Source::Genicam { .. } => match genicam::missing() {
+            None => Ok(()),
+            Some((element, advice)) => {
+                Err(CameraError::MissingElement { camera: camera.to_owned(), element, advice })
+            }
+        },
         _ => Ok(()),
     }
 }

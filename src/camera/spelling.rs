@@ -5,14 +5,14 @@
 //! network            rtspsrc → decodebin → (the board's way into its memory) → TAIL
 //! device             v4l2src → size → decodebin → TAIL
 //! connector          as the board spells it → TAIL
-//! GenICam            aravissrc → pixels → (bayer2rgb) → TAIL
+//! GenICam            appsrc, fed by the camera's library → (bayer2rgb) → TAIL
 //! text               TEXT → TAIL
 //! TAIL               videoconvert → RGB → appsink
 //! ```
 //!
 //! The text is what is built, so what is printed is what runs. Passwords are not in it.
 
-use super::controls::{Controls, HardwareTrigger, Setting};
+use super::controls::{HardwareTrigger, Setting};
 use super::options::{Options, Pixels, RtspOptions, Source, Transport};
 use crate::platform::{CsiWish, Platform, size_caps};
 
@@ -82,12 +82,13 @@ pub fn spell(options: &Options, platform: Platform) -> Result<Spelling, &'static
             let source = format!("libcamerasrc camera-name={}", quoted(name));
             vec![source, format!("video/x-raw,format=NV12{}", size(options))]
         }
-        Source::Genicam { name, pixels } => {
-            needs.push("aravissrc");
-            let (caps, bayer) = genicam_pixels(*pixels);
-            let mut steps = vec![genicam(name.as_deref(), &options.controls)];
-            steps.push(format!("{caps}{}", size(options)));
-            if bayer {
+        Source::Genicam { pixels, .. } => {
+            // The camera's own library feeds it: src/camera/genicam says why.
+            needs.push("appsrc");
+            let fed = "is-live=true format=time do-timestamp=true block=false max-buffers=2 \
+                       leaky-type=downstream";
+            let mut steps = vec![format!("appsrc name={SOURCE} {fed}")];
+            if !matches!(pixels, Pixels::Mono8 | Pixels::Rgb8) {
                 needs.push("bayer2rgb");
                 steps.push("bayer2rgb".to_owned());
             }
@@ -113,65 +114,6 @@ fn rtsp(uri: &str, options: &RtspOptions) -> String {
         quoted(&without_password(uri)),
         options.latency_ms,
     )
-}
-
-fn genicam(name: Option<&str>, controls: &Controls) -> String {
-    let mut source = format!("aravissrc name={SOURCE}");
-    if let Some(name) = name {
-        source.push_str(&format!(" camera-name={}", quoted(name)));
-    }
-    let mut set = |key: &str, setting: Option<Setting>| match setting {
-        Some(Setting::Auto) => source.push_str(&format!(" {key}-auto=on")),
-        Some(Setting::Hold) => source.push_str(&format!(" {key}-auto=off")),
-        Some(Setting::Fixed(value)) => source.push_str(&format!(" {key}-auto=off {key}={value}")),
-        None => {}
-    };
-    set("exposure", controls.exposure_us);
-    set("gain", controls.gain);
-    let features = genicam_features(controls);
-    if !features.is_empty() {
-        let features: Vec<String> =
-            features.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        source.push_str(&format!(" features={}", quoted(&features.join(" "))));
-    }
-    source
-}
-
-/// What is set at a GenICam camera by the names of its standard feature list, in order.
-pub(super) fn genicam_features(controls: &Controls) -> Vec<(&'static str, String)> {
-    let mut features = Vec::new();
-    match &controls.trigger {
-        Some(HardwareTrigger::Line(line)) => {
-            features.push(("TriggerSelector", "FrameStart".to_owned()));
-            features.push(("TriggerMode", "On".to_owned()));
-            features.push(("TriggerSource", line.clone()));
-        }
-        Some(HardwareTrigger::FreeRunning) => {
-            features.push(("TriggerSelector", "FrameStart".to_owned()));
-            features.push(("TriggerMode", "Off".to_owned()));
-        }
-        None => {}
-    }
-    match controls.white_balance_k {
-        Some(Setting::Auto) => features.push(("BalanceWhiteAuto", "Continuous".to_owned())),
-        Some(Setting::Hold | Setting::Fixed(_)) => {
-            features.push(("BalanceWhiteAuto", "Off".to_owned()));
-        }
-        None => {}
-    }
-    features
-}
-
-/// The caps of the pixels, and whether they are a colour mosaic.
-fn genicam_pixels(pixels: Pixels) -> (&'static str, bool) {
-    match pixels {
-        Pixels::Mono8 => ("video/x-raw,format=GRAY8", false),
-        Pixels::Rgb8 => ("video/x-raw,format=RGB", false),
-        Pixels::BayerRg8 => ("video/x-bayer,format=rggb", true),
-        Pixels::BayerGr8 => ("video/x-bayer,format=grbg", true),
-        Pixels::BayerGb8 => ("video/x-bayer,format=gbrg", true),
-        Pixels::BayerBg8 => ("video/x-bayer,format=bggr", true),
-    }
 }
 
 fn csi_wish(sensor: u32, options: &Options) -> Result<CsiWish, &'static str> {
@@ -230,6 +172,7 @@ pub(super) fn without_password(uri: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::camera::Controls;
 
     fn spelled(options: &Options, platform: Platform) -> String {
         spell(options, platform).expect("it can be spelled").text()
@@ -260,24 +203,6 @@ mod tests {
         let options = Options::new(Source::Device("/dev/a \"b\\c".into()));
         let text = spelled(&options, Platform::Generic);
         assert!(text.contains(r#"device="/dev/a \"b\\c""#), "{text}");
-    }
-
-    #[test]
-    fn a_genicam_camera_is_told_its_trigger_last() {
-        let source = Source::Genicam { name: Some("Line 3".to_owned()), pixels: Pixels::BayerGb8 };
-        let controls = Controls {
-            exposure_us: Some(Setting::Fixed(2000.0)),
-            gain: Some(Setting::Auto),
-            trigger: Some(HardwareTrigger::Line("Line0".to_owned())),
-            ..Controls::default()
-        };
-        let options = Options { controls, width_px: Some(640), ..Options::new(source) };
-        let text = spelled(&options, Platform::Generic);
-        let expected = "aravissrc name=inspectd_source camera-name=\"Line 3\" exposure-auto=off \
-                        exposure=2000 gain-auto=on features=\"TriggerSelector=FrameStart \
-                        TriggerMode=On TriggerSource=Line0\" ! \
-                        video/x-bayer,format=gbrg,width=640 ! bayer2rgb ! videoconvert ! ";
-        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

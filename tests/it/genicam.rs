@@ -11,10 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Fake(Child);
 
 impl Fake {
-    /// The camera, once it answers. There is one GigE Vision port at an address, so one test has it.
-    fn start(serial: &str) -> Fake {
+    /// The camera, once it answers, which loses so many of 1,000 packets. There is one GigE Vision port
+    /// at an address, so one test has it.
+    fn start(serial: &str, lost: &str) -> Fake {
         let child = Command::new("arv-fake-gv-camera-0.8")
-            .args(["-i", "127.0.0.1", "-s", serial])
+            .args(["-i", "127.0.0.1", "-s", serial, "-r", lost])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -48,13 +49,18 @@ fn as_a_user(site: &std::path::Path, arguments: &[&str]) -> Output {
 }
 
 fn snapshot(camera: &str) -> Output {
+    snapshot_within(camera, "60")
+}
+
+fn snapshot_within(camera: &str, timeout_s: &str) -> Output {
     let site = site(camera);
-    as_a_user(site.path(), &["snapshot", "--out", "now.png", "--skip", "1", "--timeout-s", "20"])
+    let wishes = ["snapshot", "--out", "now.png", "--skip", "3", "--timeout-s", timeout_s];
+    as_a_user(site.path(), &wishes)
 }
 
 #[test]
 fn a_gige_vision_camera_is_found_and_does_what_it_is_told_or_is_not_believed() {
-    let _fake = Fake::start("INSP01");
+    let fake = Fake::start("INSP01", "0");
     let told = snapshot(
         "genicam = \"Aravis-Fake-INSP01\"\n[camera.controls]\nexposure_us = 4000\ngain = 3\n\
          trigger = \"off\"",
@@ -62,9 +68,23 @@ fn a_gige_vision_camera_is_found_and_does_what_it_is_told_or_is_not_believed() {
     assert!(told.status.success(), "{}", said(&told));
     assert!(said(&told).contains("512x512 px"), "{}", said(&told));
 
-    // The camera accepts the mode and has no such line: pictures would come by themselves.
-    let other = snapshot("genicam = \"any\"\n[camera.controls]\ntrigger = \"Line9\"");
+    // Pictures would come by themselves if the mode were taken and the line were not.
+    let other = snapshot_within("genicam = \"any\"\n[camera.controls]\ntrigger = \"Line9\"", "5");
     let why = said(&other);
     assert_eq!(other.status.code(), Some(5), "{why}");
-    assert!(why.contains("disobedient") && why.contains("and Line9 was asked for"), "{why}");
+    assert!(why.contains("disobedient") && why.contains("Line9"), "{why}");
+
+    // A line that rests is no fault: there is no picture, and nothing was lost.
+    let resting = snapshot_within("genicam = \"any\"\n[camera.controls]\ntrigger = \"Line0\"", "5");
+    let why = said(&resting);
+    assert_eq!(resting.status.code(), Some(5), "{why}");
+    assert!(why.contains("it is there and sends nothing"), "{why}");
+
+    drop(fake);
+    let _lossy = Fake::start("INSP02", "20");
+    let torn = snapshot("genicam = \"any\"\nwidth_px = 256\nheight_px = 128");
+    let why = said(&torn);
+    assert!(torn.status.success(), "{why}");
+    assert!(why.contains("256x128 px"), "{why}");
+    assert!(why.contains("came torn or damaged and were passed over"), "{why}");
 }
