@@ -28,6 +28,7 @@ pub mod inspector;
 pub mod plc;
 pub mod provenance;
 pub mod publish;
+pub mod quality;
 pub mod roi;
 pub mod simulate;
 pub mod sparkplug;

@@ -10,6 +10,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("frame", &["clock"]),
     ("roi", &["frame"]),
+    ("quality", &["frame", "roi"]),
     ("simulate", &["frame"]),
     ("camera", &["frame", "clock"]),
     ("trigger", &["frame", "clock"]),
@@ -18,10 +19,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("verdict", &["vlm"]),
     ("capacity", &["provenance", "roi", "station", "vlm"]),
     ("hard", &["clock", "inspection", "plc", "verdict"]),
-    ("station", &["camera", "hard", "plc", "roi", "trigger", "verdict", "vlm"]),
-    ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
+    ("station", &["camera", "hard", "plc", "quality", "roi", "trigger", "verdict", "vlm"]),
+    ("inspection", &["clock", "frame", "quality", "roi", "verdict", "vlm"]),
     ("plc", &["clock", "inspection"]),
-    ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
+    ("inspector", &["clock", "frame", "inspection", "quality", "roi", "station", "verdict", "vlm"]),
     ("store", &["clock", "fault", "frame", "inspection", "verdict"]),
     ("expected", &["provenance", "verdict"]),
     ("publish", &["clock", "fault", "inspection", "store", "verdict"]),
@@ -31,8 +32,10 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "camera",
             "hard",
+            "frame",
             "plc",
             "publish",
+            "quality",
             "roi",
             "sparkplug",
             "station",
@@ -59,6 +62,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "inspector",
             "plc",
             "publish",
+            "quality",
             "sparkplug",
             "station",
             "store",
@@ -72,7 +76,10 @@ const KNOWS: &[(&str, &[&str])] = &[
         "bench",
         &["capacity", "clock", "frame", "inspection", "inspector", "simulate", "station", "vlm"],
     ),
-    ("evaluate", &["clock", "frame", "inspection", "inspector", "roi", "station", "verdict"]),
+    (
+        "evaluate",
+        &["clock", "frame", "inspection", "inspector", "quality", "roi", "station", "verdict"],
+    ),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod certificates;
 pub mod chain_log;
+pub mod degrade;
 pub mod delivery;
 pub mod edge;
 #[cfg(feature = "fault-points")]
