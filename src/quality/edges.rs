@@ -116,8 +116,8 @@ impl Line<'_> {
         if self.count < 2 {
             return;
         }
-        let turn = (TURN_DEVIATIONS * noise).max(TURN_LEVELS).min(255.0) as u8;
-        let strong = (STRONG_DEVIATIONS * noise).max(STRONG_LEVELS).min(255.0) as u8;
+        let turn = (TURN_DEVIATIONS * noise).clamp(TURN_LEVELS, 255.0) as u8;
+        let strong = (STRONG_DEVIATIONS * noise).clamp(STRONG_LEVELS, 255.0) as u8;
         let mut tell = |from: usize, to: usize| {
             let rise = self.at(from).abs_diff(self.at(to));
             if rise >= strong {

@@ -109,7 +109,7 @@ impl Default for Limits {
 
 impl Default for FixedLimits {
     fn default() -> FixedLimits {
-        FixedLimits { shift_max_px: 3.0, correlation_min: 0.5 }
+        FixedLimits { shift_max_px: 3.0, correlation_min: 0.4 }
     }
 }
 

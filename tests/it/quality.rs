@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use inspectd::frame::Rgb8;
 use inspectd::quality::{
-    Check, Drift, FixedArea, Gate, Grey, Limits, Measures, Reference, SavedReferences, Shift, What,
-    judge, measure, shift_from,
+    Check, Drift, FixedArea, FixedLimits, Gate, Grey, Limits, Measures, Reference, SavedReferences,
+    Shift, What, judge, judge_shift, measure, shift_from,
 };
 use inspectd::roi::{Area, RectPx, Region};
 use inspectd::simulate::{Belt, Mix, picture};
@@ -70,20 +70,23 @@ fn motion_is_told_by_its_length_and_direction() {
         let good = part(index);
         let still = whole(&good);
         for direction in 0..4 {
-            let mut before = 0.0;
+            let mut told = Vec::new();
             for px in [4, 8, 12, 20] {
-                let spoilt = whole(&moved(&good, px, direction));
-                let motion = spoilt.motion(Some(&still)).expect("edges in two directions");
-                let case = format!("part {index}, {px} px at {}", 45 * direction);
-                assert_eq!(usize::from(motion.along_deg), 45 * direction, "{case}: {motion:?}");
-                assert!(motion.px > before, "{case}: {motion:?} and {before} before");
-                before = motion.px;
-                if direction % 2 == 0 {
-                    // Across and down there are enough edges for an honest length.
-                    let off = motion.px - f64::from(px);
-                    assert!(off.abs() < 0.15 * f64::from(px) + 0.5, "{case}: {motion:?}");
-                }
+                let motion = whole(&moved(&good, px, direction)).motion(Some(&still));
+                let motion = motion.expect("edges in two directions");
+                let case = format!("part {index}, {px} px at {}: {motion:?}", 45 * direction);
+                assert_eq!(usize::from(motion.along_deg), 45 * direction, "{case}");
+                // Across and down there are edges enough for an honest length. Few edges of a plate run
+                // at 45 degrees, and those that run level and upright are blurred on both diagonals.
+                let (off, most) = (motion.px - f64::from(px), f64::from(px));
+                let is_upright = direction % 2 == 0;
+                let allowed = if is_upright { 0.15 * most + 0.5 } else { 0.75 * most };
+                assert!(off.abs() < allowed, "{case}");
+                told.push(motion.px);
             }
+            let grows = told.windows(2).all(|pair| pair[0] < pair[1]);
+            assert!(grows || direction % 2 == 1, "part {index}, {direction}: {told:?}");
+            assert!(told[3] > 2.0 * told[0], "part {index}, {direction}: {told:?}");
         }
     }
 }
@@ -100,11 +103,10 @@ fn light_shows_in_the_levels_and_shares() {
         before = seen.luma_mean;
     }
     assert!(whole(&exposed(&good, 8.0)).bright_share > 0.9);
-    let mut before = 0.0;
-    for levels in [2.0, 5.0, 10.0, 20.0] {
-        let noise = whole(&noisy(&good, levels, 7)).noise_levels;
-        assert!(noise > before && (noise - levels).abs() < 0.2 * levels + 1.2, "{levels}: {noise}");
-        before = noise;
+    let own = whole(&good).noise_levels;
+    for levels in [2.0f64, 5.0, 10.0, 20.0] {
+        let (noise, both) = (whole(&noisy(&good, levels, 7)).noise_levels, own.hypot(levels));
+        assert!((0.8..1.2).contains(&(noise / both)), "{levels} added to {own}: {noise}");
     }
 }
 
@@ -216,11 +218,12 @@ fn a_moved_camera_is_told_whatever_part_is_in_view() {
         let shift = find(&frame);
         let off = (shift.right_px - right as f64).hypot(shift.down_px - down as f64);
         assert!(off < 0.5 * step, "({right}, {down}): {shift:?}");
-        assert!(shift.correlation > 0.7, "({right}, {down}): {shift:?}");
+        assert!(shift.correlation > 0.6, "({right}, {down}): {shift:?}");
     }
     // Out of reach, and behind a hand.
     for frame in [machine(1, 1.0, (0, 90)), part_over(&machine(1, 1.0, (0, 0)))] {
-        assert!(find(&frame).correlation < 0.5, "{:?}", find(&frame));
+        let checks = judge_shift(Some(&find(&frame)), &FixedLimits::default());
+        assert!(checks.iter().any(Check::is_out), "{checks:?}");
     }
     assert!(
         shift_from(&reference, &Grey::of(&machine(1, 1.0, (0, 0)), RectPx { width: 139, ..rect }))
@@ -392,7 +395,16 @@ proptest! {
     }
 }
 
-/// The station of the demo does not lie about what it looks at.
+/// What `evaluate` measures is the model: no picture of a set, be it of an empty belt, is refused.
+#[test]
+fn no_simulated_picture_is_out_of_the_limits_of_a_station_that_gives_none() {
+    let mix = Mix { empty: 0.5, illegible: 0.5, ..Mix::default() };
+    for index in 0..30 {
+        let checks = judge(&whole(&picture(11, index, &mix).pixels), &Limits::default(), None);
+        assert!(checks.iter().all(|check| !check.is_out()), "picture {index}: {checks:?}");
+    }
+}
+
 #[test]
 fn good_parts_are_within_the_defaults_of_a_reference_of_another_part() {
     let reference = Reference::of(&part(2));
@@ -406,7 +418,8 @@ fn good_parts_are_within_the_defaults_of_a_reference_of_another_part() {
 fn site_of(broker: &Mosquitto, quality: &str, pictures: &[&Rgb8]) -> Site {
     let site = plc::site(broker.port(), &format!("[plc]\n[quality]\n{quality}\n"));
     site.edit("kind = \"command\"\nframe_wait_ms = 60000", "kind = \"every_frame\"");
-    site.edit("\ninterval_ms = 20", "");
+    // Each is looked at, however slow this machine is.
+    site.edit("interval_ms = 20", "realtime = false");
     let folder = site.dir.path().join("set");
     std::fs::remove_dir_all(&folder).expect("it was written");
     std::fs::create_dir(&folder).expect("made");
@@ -418,14 +431,24 @@ fn site_of(broker: &Mosquitto, quality: &str, pictures: &[&Rgb8]) -> Site {
     site
 }
 
+/// The middle of a part's picture, which is looked at faster.
+fn middle_of(picture: &Rgb8) -> Rgb8 {
+    let mut middle = Rgb8::new(200, 200);
+    for (row, line) in middle.data.chunks_exact_mut(600).enumerate() {
+        let from = ((row + 68) * 336 + 68) * 3;
+        line.copy_from_slice(&picture.data[from..from + 600]);
+    }
+    middle
+}
+
 #[test]
 fn controller_and_log_are_told_of_pictures_that_drift_and_of_those_out_of_limits() {
     let broker = Mosquitto::start();
     let controller = Controller::new(&broker);
-    let (sharp, soft) = (part(5), blurred(&part(5), 1.5));
+    let [sharp, soft] = [part(5), blurred(&part(5), 1.5)].map(|picture| middle_of(&picture));
     let widths = [&sharp, &soft].map(sharpest);
     let limit = widths[1] + 0.15 * (widths[1] - widths[0]);
-    let black = Rgb8::new(336, 336);
+    let black = Rgb8::new(200, 200);
     let pictures: Vec<&Rgb8> = std::iter::repeat_n(&sharp, 22)
         .chain(std::iter::repeat_n(&soft, 24))
         .chain([&black])

@@ -107,7 +107,9 @@ pub fn read(top: &mut Reader<'_>, from: Option<&Gate>) -> Read {
             area.reference = Some(Arc::clone(reference));
         }
     }
-    for area in gate.fixed.iter().filter(|area| area.reference.is_none()) {
+    // Where the references could not be read, that is the problem.
+    let is_told = references.is_none() && table.has("reference");
+    for area in gate.fixed.iter().filter(|area| area.reference.is_none() && !is_told) {
         let title = format!("fixed area \"{}\" is compared with nothing", area.region.name);
         let remedy = "calibrate the station and name the file by `reference`; until then a camera \
                       that moves is not noticed";
@@ -150,7 +152,8 @@ fn read_limits(table: &mut Reader<'_>, base: &Limits) -> Limits {
     set(table.number("edge_width_max_px", 1.0..=PX_MAX), &mut limits.edge_width_max_px);
     set(table.number("focus_share_min", 0.0..=1.0), &mut limits.focus_share_min);
     set(table.number("motion_max_px", 0.1..=PX_MAX), &mut limits.motion_max_px);
-    if limits.luma_min >= limits.luma_max {
+    let is_own = table.has("luma_min") || table.has("luma_max");
+    if is_own && limits.luma_min >= limits.luma_max {
         let title =
             format!("no picture can be within `luma_min` and `luma_max` of {}", table.name());
         table.error(table.key_span("luma_min"), title, "make `luma_min` the smaller one");
