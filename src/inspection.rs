@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Stamp;
+use crate::quality::{CODE_PREFIX, FixedMeasures, RegionMeasures};
 use crate::roi::RectPx;
 use crate::verdict::{Finding, Outcome, Reason, Seen, SerialFacts, Verdict};
 use crate::vlm::ask::Answer;
@@ -44,6 +45,13 @@ pub struct Inspection {
     pub times: Times,
     /// What was looked at.
     pub evidence: Vec<Evidence>,
+    /// What was measured on the pictures of the regions. Left out where nothing was, as in records
+    /// from before this was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub picture_quality: Vec<RegionMeasures>,
+    /// Where the fixed areas of the machine were seen. Left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed_areas: Vec<FixedMeasures>,
     /// What was asked and answered.
     pub questions: Vec<Asked>,
     /// What the answers say.
@@ -199,6 +207,9 @@ pub struct Timings {
     pub queued_ms: f64,
     /// Cutting and scaling the regions.
     pub crop_ms: f64,
+    /// Measuring whether the picture can be judged by; 0 in records from before that was done.
+    #[serde(default)]
+    pub quality_ms: f64,
     /// All questions together.
     pub model_ms: f64,
     /// Encoding and writing the evidence files.
@@ -266,6 +277,11 @@ impl Inspection {
             }
             _ => None,
         })
+    }
+
+    /// Whether the picture was out of the limits of its station.
+    pub fn is_picture_out(&self) -> bool {
+        self.verdict.reasons.iter().any(|reason| reason.code.starts_with(CODE_PREFIX))
     }
 
     /// The defects that were listed.

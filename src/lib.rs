@@ -29,6 +29,7 @@ pub mod platform;
 pub mod plc;
 pub mod provenance;
 pub mod publish;
+pub mod quality;
 pub mod roi;
 pub mod simulate;
 pub mod sparkplug;

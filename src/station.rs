@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::camera;
 use crate::hard::Outputs;
 use crate::plc;
+use crate::quality::Gate;
 use crate::roi::Region;
 use crate::trigger;
 use crate::verdict::{Expected, Rules};
@@ -26,6 +27,8 @@ pub struct Station {
     pub trigger: trigger::Options,
     /// The named rectangles.
     pub regions: Vec<Region>,
+    /// What is asked of pictures before anything is judged by them.
+    pub quality: Gate,
     /// What is asked, in order. Questions about the same regions should stand together: they share
     /// the picture's part of the prompt.
     pub questions: Vec<Question>,
@@ -47,7 +50,8 @@ pub struct Station {
     pub outputs: Outputs,
     /// By which number the controller asks for the recipe.
     pub recipe_index: u32,
-    /// The same station with its other recipes: regions, questions, rules and digest differ.
+    /// The same station with its other recipes: regions, quality, questions, rules and digest
+    /// differ.
     pub other_recipes: Vec<Station>,
     /// SHA-256 of the configuration that this was made from.
     pub config_digest: String,

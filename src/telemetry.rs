@@ -99,14 +99,19 @@ pub fn deadline_missed(station: &str, part_id: &str) {
 pub fn contract(station: &str, event: &Event) {
     let (part_id, reason) = (event.part_id.as_deref(), event.reason.as_deref());
     match event.event {
-        EventName::CommandRefused | EventName::FaultRaised => {
+        EventName::CommandRefused
+        | EventName::FaultRaised
+        | EventName::PictureOutOfLimits
+        | EventName::PictureDrifted => {
             warn!(station, event = ?event.event, part_id, reason, text = event.text, "Controller told.");
         }
         EventName::RecipeChanged
         | EventName::LineStateChanged
         | EventName::FaultCleared
         | EventName::CameraLostWhileStopped
-        | EventName::PartIgnoredWhileStopped => {
+        | EventName::PartIgnoredWhileStopped
+        | EventName::PictureWithinLimits
+        | EventName::PictureDriftEnded => {
             info!(station, event = ?event.event, part_id, reason, text = event.text, "Controller told.");
         }
         EventName::JobStarted
@@ -116,6 +121,29 @@ pub fn contract(station: &str, event: &Event) {
             debug!(station, event = ?event.event, part_id, reason, "Controller told.");
         }
     }
+}
+
+/// A picture cannot be judged by, after one that could: parts go to review.
+pub fn picture_out(station: &str, part_id: &str, reason: &str, text: &str) {
+    warn!(station, part_id, reason, text, "Picture out of limits; its part goes to review.");
+}
+
+/// Pictures can be judged by again.
+pub fn picture_back(station: &str) {
+    info!(station, "Pictures are within their limits again.");
+}
+
+/// A measure of a station's pictures has come near to its limit, or has gone back.
+pub fn picture_drift(station: &str, has_drifted: bool, text: &str) {
+    match has_drifted {
+        true => warn!(station, text, "Pictures drift: see to light, lens and camera."),
+        false => info!(station, text, "Pictures no longer drift."),
+    }
+}
+
+/// An event could not be added to the audit log; inspections go on, as their records are others.
+pub fn event_not_recorded(reason: &str) {
+    error!(reason, "An event could not be added to the audit log.");
 }
 
 /// Registers are served there.

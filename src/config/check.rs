@@ -8,6 +8,7 @@ use super::station::adapter;
 use super::{Loaded, Settings, load};
 use crate::camera::{self, Source};
 use crate::hard::{gpio, registers};
+use crate::quality::Gate;
 use crate::roi::Area;
 use crate::station::{Question, Station, Task};
 use crate::trigger::{self, WhichFrame};
@@ -187,6 +188,11 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for region in &station.regions {
         writeln!(out, "  region   {}: {}", region.name, area(&region.area))?;
+    }
+    let gate = &station.quality;
+    if *gate != Gate::default() {
+        let (references, fixed) = (gate.references.len(), gate.fixed.len());
+        writeln!(out, "  quality  {references} regions with a reference, {fixed} fixed areas")?;
     }
     for asked in &station.questions {
         writeln!(out, "  question {}: {}", asked.name, question(asked))?;

@@ -135,6 +135,12 @@ pub fn station_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
 
 /// Reads a text of at most `max_bytes` that is not configuration, such as a list.
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
+    let bytes = read_limited(path, max_bytes)?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
+/// Reads a file of at most `max_bytes`.
+pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
     let text = |error: std::io::Error| error.to_string();
     // Asked before opening: opening a pipe would wait for a writer.
     if !std::fs::metadata(path).map_err(text)?.is_file() {
@@ -145,7 +151,7 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
     if bytes.len() as u64 > max_bytes {
         return Err(format!("it is larger than {max_bytes} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    Ok(bytes)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {

@@ -142,8 +142,11 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
         }
         problems.extend(sink.into_sorted());
         let Some(station) = read.station else { continue };
-        let station = Station { config_digest: digest(&[&source, main]), ..station };
-        let others = read_recipes(&station, &read.recipes, &[&source, main], problems);
+        let calibration = read.calibration.as_deref();
+        let texts: Vec<&str> =
+            calibration.into_iter().chain([source.text(), main.text()]).collect();
+        let station = Station { config_digest: digest(&texts), ..station };
+        let others = read_recipes(&station, &read.recipes, &texts, problems);
         stations.push(Station { other_recipes: others, ..station });
     }
     stations
@@ -175,7 +178,7 @@ fn read_tree<'s>(source: &'s Arc<Source>, problems: &mut Vec<Problem>) -> Option
 fn read_recipes(
     station: &Station,
     files: &[station::recipe::Named],
-    around: &[&Source],
+    around: &[&str],
     problems: &mut Vec<Problem>,
 ) -> Vec<Station> {
     let mut recipes = Vec::new();
@@ -183,12 +186,12 @@ fn read_recipes(
         let Some(source) = read_source(&named.file, problems) else { continue };
         let Some(tree) = read_tree(&source, problems) else { continue };
         let sink = Sink::default();
-        let recipe =
+        let (recipe, calibration) =
             station::recipe::read(Reader::top(&source, &tree, &sink), station, named.index);
         problems.extend(sink.into_sorted());
-        let sources: Vec<&Source> =
-            std::iter::once(&*source).chain(around.iter().copied()).collect();
-        recipes.push(Station { config_digest: digest(&sources), ..recipe });
+        let own = calibration.as_deref().into_iter().chain([source.text()]);
+        let texts: Vec<&str> = own.chain(around.iter().copied()).collect();
+        recipes.push(Station { config_digest: digest(&texts), ..recipe });
     }
     recipes
 }
@@ -207,8 +210,9 @@ fn note_twin(sink: &Sink, name: &str, place: &Place, names: &[(String, Place)]) 
 /// of the main file, one after the other: what `cat stations/x.toml inspectd.toml | sha256sum` prints.
 /// A station file names its camera and trigger, which a recipe file cannot, and a main file its device:
 /// so no other row of good files with another meaning joins to the same bytes.
-fn digest(sources: &[&Source]) -> String {
+/// A calibration file stands before the file that names it.
+fn digest(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    sources.iter().for_each(|source| hash.update(source.text().as_bytes()));
+    texts.iter().for_each(|text| hash.update(text.as_bytes()));
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,6 +18,7 @@ mod keeper;
 mod ledger;
 mod line;
 mod outputs;
+mod picture_watch;
 pub mod plan;
 mod recorder;
 mod stop;
@@ -53,6 +54,7 @@ use commands::Commands;
 use desk::{Desk, InHand};
 use line::{Line, Out};
 use outputs::Outputs;
+use picture_watch::PictureWatch;
 use recorder::{Office, Recorder};
 use watcher::Watcher;
 
@@ -411,6 +413,7 @@ fn inspect_all<M: Model>(
     recorder: &Recorder,
     stop: &Stop,
 ) {
+    let mut pictures = PictureWatch::default();
     while let Ok(InHand { mut part, hand }) = parts.recv() {
         if stop.is_set() && !stop.all_triggered() {
             // The part in hand was finished; those that still wait are recorded, not dropped.
@@ -422,7 +425,10 @@ fn inspect_all<M: Model>(
         if let Some(well) = model_did_well(&inspection) {
             hand.desk().change(|contract, now| contract.model_answered(well, now));
         }
+        let station = Arc::clone(&part.station);
+        let seen = inspection.clone();
         hand.record(inspection, recorder);
+        pictures.see(&station, &seen, hand.desk(), recorder);
         // The ticket before the place: who is told that there is a place finds one.
         drop(part);
         drop(hand);

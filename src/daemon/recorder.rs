@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::commit_times::{CommitTimes, Stopwatch};
 use super::desk::Desk;
 use super::heads::{self, Heads};
@@ -20,7 +22,7 @@ use crate::publish::PublisherHandle;
 use crate::publish::outgoing::NotTaken;
 use crate::publish::topics::Kind;
 use crate::sparkplug::{EdgeHandle, StationState};
-use crate::store::{ReserveState, Store, StoreError, events};
+use crate::store::{EventKind, ReserveState, Store, StoreError, events};
 use crate::telemetry;
 
 /// How long a record waits for a database that another program holds, beyond what SQLite itself waits: to
@@ -169,6 +171,15 @@ impl Recorder {
             self.fail(DaemonError::Model(why), "the model cannot be named in a record");
         }
         is_written
+    }
+
+    /// Adds an event to the audit log, behind the start. One that cannot be written is told in the
+    /// log: it decides nothing, and the next record fails by itself if the log is broken.
+    pub fn record_event(&self, kind: EventKind, body: &impl Serialize) {
+        self.begin();
+        if let Err(error) = self.patiently(|| self.store.append_event(kind, body)) {
+            telemetry::event_not_recorded(&error.to_string());
+        }
     }
 
     fn patiently<T>(&self, write: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {

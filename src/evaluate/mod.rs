@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::frame::{Frame, Rgb8, file};
 use crate::inspection::Inspection;
 use crate::inspector::{EvidenceKeeper, Inspector, Model, Part};
+use crate::quality::Gate;
 use crate::roi::{Area, Region};
 use crate::station::Station;
 
@@ -48,6 +49,8 @@ pub fn whole_picture_station(station: &Station) -> Station {
     }
     Station {
         rules,
+        // Limits and references are those of a camera's frames, which a set does not hold.
+        quality: Gate::default(),
         regions: station.regions.iter().map(whole).collect(),
         // An evaluation asks whether answers are right, not whether this machine is fast.
         deadline: std::time::Duration::from_secs(3600),

@@ -113,6 +113,8 @@ impl Clerk {
                 clock_synchronized: self.clock.synchronized(),
             },
             evidence: look.evidence,
+            picture_quality: look.picture_quality,
+            fixed_areas: look.fixed_areas,
             questions: look.asked,
             findings: look.findings,
             serial_facts: look.serial_facts,

@@ -22,6 +22,7 @@ pub use serials::{Asking, SerialLedger, look_up};
 use crate::clock::Stamp;
 use crate::frame::{Frame, Rgb8};
 use crate::inspection::{Asked, Evidence, ForeignId, Inspection, Timings};
+use crate::quality::{Check, FixedMeasures, RegionMeasures, What};
 use crate::roi::{self, Crop};
 use crate::station::{Question, Station};
 use crate::verdict::{self, Finding, Outcome, Reason, SerialFacts, Verdict, finding};
@@ -191,6 +192,9 @@ impl<M: Model> Inspector<M> {
         let started = Instant::now();
         let crops = cut_all(&part.station, frame, &mut look.problems);
         look.timings.crop_ms = millis(started.elapsed());
+        let started = Instant::now();
+        look.measure(&part.station, frame, &crops);
+        look.timings.quality_ms = millis(started.elapsed());
 
         let tells_early = part.station.plc.as_ref().is_some_and(|plc| plc.partial);
         let (mut was_offered, mut was_told) = (false, false);
@@ -241,6 +245,10 @@ impl<M: Model> Inspector<M> {
         let shown: Option<Vec<&Crop>> = question.regions.iter().map(find).collect();
         // A region that could not be cut has already given its reason.
         let Some(shown) = shown else { return };
+        // Nor is anybody asked about what shows nothing: every answer would be made up.
+        if shown.iter().any(|crop| look.blank.contains(&crop.region)) {
+            return;
+        }
         let reply = if Instant::now() >= deadline {
             let late = "not asked: the deadline had passed".to_owned();
             Reply { prompt: String::new(), answer: Err(late) }
@@ -287,6 +295,10 @@ struct Look {
     is_kept: bool,
     problems: Vec<Reason>,
     evidence: Vec<Evidence>,
+    picture_quality: Vec<RegionMeasures>,
+    fixed_areas: Vec<FixedMeasures>,
+    /// The regions that show nothing.
+    blank: BTreeSet<String>,
     asked: Vec<Asked>,
     findings: Vec<Finding>,
     serial_facts: Vec<SerialFacts>,
@@ -299,6 +311,31 @@ impl Look {
         self.findings.clear();
         self.asked.clear();
         self.problems.push(reason);
+    }
+
+    /// Measures what can be seen, on the frame's own pixels; what is out of limits is a problem.
+    fn measure(&mut self, station: &Station, frame: &Frame, crops: &[Crop]) {
+        let gate = &station.quality;
+        for crop in crops {
+            let seen = gate.measure(&frame.picture, &crop.region, crop.frame_px);
+            for check in gate.check(&seen) {
+                if check.is_out() && check.what == What::Blank {
+                    self.blank.insert(crop.region.clone());
+                }
+                self.note(&check, &crop.region);
+            }
+            self.picture_quality.push(seen);
+        }
+        for seen in gate.measure_fixed(&frame.picture) {
+            gate.check_fixed(&seen).iter().for_each(|check| self.note(check, &seen.area));
+            self.fixed_areas.push(seen);
+        }
+    }
+
+    fn note(&mut self, check: &Check, name: &str) {
+        if check.is_out() {
+            self.problems.push(Reason::new(check.what.code(), check.text(name)));
+        }
     }
 
     /// Keeps the crops as evidence, once.

@@ -173,6 +173,14 @@ pub enum EventName {
     CameraLostWhileStopped,
     /// A part went by while the line stood, and was not looked at.
     PartIgnoredWhileStopped,
+    /// The first picture that cannot be judged by, after one that could: parts go to review.
+    PictureOutOfLimits,
+    /// A picture can be judged by again.
+    PictureWithinLimits,
+    /// A measure of the pictures has come near to its limit.
+    PictureDrifted,
+    /// It has gone back.
+    PictureDriftEnded,
 }
 
 /// One event.

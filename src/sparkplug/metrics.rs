@@ -6,6 +6,7 @@
 //! | `Result/…` | | the newest result; all of them change in one message |
 //! | `Recipe/…`, `Model/Digest` | String | what decided it |
 //! | `Total`, `Pass`, `Fail`, `Unknown`, `Late` | UInt64 | results since the program started |
+//! | `Picture/…` | | the newest picture's figures; `OutOfLimits` counts results like `Total` |
 //! | `State/…` | Boolean | what the station is doing |
 //! | `Recipe/Select`, `Trigger`, `Reset` | | writable: commands; `Command/…` belong to them |
 //!
@@ -82,6 +83,14 @@ pub enum Tag {
     Reset,
     /// The newest command that was not carried out, and why.
     CommandRefused,
+    /// Results whose picture was out of its limits.
+    PictureOutOfLimits,
+    /// Mean luma of the first region, in levels.
+    PictureLumaMean,
+    /// Width of the sharpest edges, in the region where they are widest, in pixels.
+    PictureEdgeWidthPx,
+    /// How far the fixed area that moved farthest lies off, in pixels.
+    PictureShiftPx,
 }
 
 /// Name and type of each metric, in the order of a birth.
@@ -114,6 +123,10 @@ const TABLE: &[(Tag, &str, DataType)] = &[
     (Tag::CommandDeadlineMs, "Command/DeadlineMs", DataType::UInt32),
     (Tag::Reset, "Reset", DataType::Boolean),
     (Tag::CommandRefused, "Command/Refused", DataType::String),
+    (Tag::PictureOutOfLimits, "Picture/OutOfLimits", DataType::UInt64),
+    (Tag::PictureLumaMean, "Picture/LumaMean", DataType::Double),
+    (Tag::PictureEdgeWidthPx, "Picture/EdgeWidthPx", DataType::Double),
+    (Tag::PictureShiftPx, "Picture/ShiftPx", DataType::Double),
 ];
 
 impl Tag {
@@ -180,6 +193,22 @@ pub fn of_result(look: &Inspection) -> Vec<(Tag, Option<Value>)> {
         (Tag::RecipeDigest, text(&look.digests.config)),
         (Tag::ModelDigest, text(&look.digests.model)),
     ]
+    .into_iter()
+    .chain(of_picture(look))
+    .collect()
+}
+
+/// The figures of the picture; null where nothing was measured.
+fn of_picture(look: &Inspection) -> [(Tag, Option<Value>); 3] {
+    let measured = look.picture_quality.iter().map(|seen| &seen.measures);
+    let widths = measured.clone().filter_map(|seen| seen.edge_widths_px.sharpest_px());
+    let shifts = look.fixed_areas.iter().filter_map(|seen| Some(seen.shift.as_ref()?.px()));
+    let number = |number: Option<f64>| number.filter(|n| n.is_finite()).map(Value::DoubleValue);
+    [
+        (Tag::PictureLumaMean, number(measured.clone().map(|seen| seen.luma_mean).next())),
+        (Tag::PictureEdgeWidthPx, number(widths.reduce(f64::max))),
+        (Tag::PictureShiftPx, number(shifts.reduce(f64::max))),
+    ]
 }
 
 /// Results since the program started.
@@ -190,6 +219,7 @@ pub struct Counts {
     fail: u64,
     unknown: u64,
     late: u64,
+    picture_out: u64,
 }
 
 impl Counts {
@@ -202,10 +232,11 @@ impl Counts {
             Outcome::Review => self.unknown += 1,
         }
         self.late += u64::from(is_late(look));
+        self.picture_out += u64::from(look.is_picture_out());
     }
 
     /// The metrics.
-    pub fn values(&self) -> [(Tag, Option<Value>); 5] {
+    pub fn values(&self) -> [(Tag, Option<Value>); 6] {
         let count = |count| Some(Value::LongValue(count));
         [
             (Tag::Total, count(self.total)),
@@ -213,6 +244,7 @@ impl Counts {
             (Tag::Fail, count(self.fail)),
             (Tag::Unknown, count(self.unknown)),
             (Tag::Late, count(self.late)),
+            (Tag::PictureOutOfLimits, count(self.picture_out)),
         ]
     }
 }

@@ -34,6 +34,9 @@ pub enum EventKind {
     Reload,
     /// The wall clock was stepped: [`ClockStep`].
     ClockStep,
+    /// A measure of a station's pictures has come near to its limit, or has gone back:
+    /// [`PictureDrift`].
+    PictureDrift,
     /// A person decided about a result: [`super::Disposition`].
     Disposition,
     /// Evidence files are removed: `{"files": [{"sha256": …}, …], …}`, written before they go. The
@@ -57,6 +60,7 @@ impl EventKind {
             EventKind::Recipe => "recipe",
             EventKind::Reload => "reload",
             EventKind::ClockStep => "clock_step",
+            EventKind::PictureDrift => "picture_drift",
             EventKind::Disposition => "disposition",
             EventKind::Retention => "retention",
             EventKind::Recovered => "recovered",
@@ -162,6 +166,27 @@ pub struct ClockStep {
     pub before_wall_ms: i64,
     /// The wall time when the step was noticed.
     pub after_wall_ms: i64,
+}
+
+/// The body of a `picture_drift`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PictureDrift {
+    /// The station.
+    pub station: String,
+    /// The recipe that was active.
+    pub recipe: String,
+    /// The region, or the fixed area.
+    pub area: String,
+    /// What was measured.
+    pub measure: String,
+    /// Whether it has come near to its limit; else it has gone back.
+    pub has_drifted: bool,
+    /// Its mean over the last pictures.
+    pub mean: f64,
+    /// Where it began.
+    pub reference: f64,
+    /// Its limit.
+    pub limit: f64,
 }
 
 /// The body of a `recovered` event.

@@ -259,11 +259,12 @@ fn write_rest(
 ) -> Result<(), ReportError> {
     let timings = &look.timings;
     let stages = format!(
-        "{:.0} ms from trigger to verdict: {:.0} waiting, {:.0} cutting, {:.0} model, \
-         {:.0} evidence",
+        "{:.0} ms from trigger to verdict: {:.0} waiting, {:.0} cutting, {:.0} measuring, \
+         {:.0} model, {:.0} evidence",
         timings.latency_ms,
         timings.queued_ms,
         timings.crop_ms,
+        timings.quality_ms,
         timings.model_ms,
         timings.evidence_ms
     );

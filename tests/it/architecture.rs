@@ -10,6 +10,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("frame", &["clock"]),
     ("roi", &["frame"]),
+    ("quality", &["frame", "roi"]),
     ("simulate", &["frame"]),
     ("platform", &[]),
     ("camera", &["clock", "frame", "platform"]),
@@ -19,10 +20,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("verdict", &["vlm"]),
     ("capacity", &["provenance", "roi", "station", "vlm"]),
     ("hard", &["clock", "inspection", "plc", "verdict"]),
-    ("station", &["camera", "hard", "plc", "roi", "trigger", "verdict", "vlm"]),
-    ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
+    ("station", &["camera", "hard", "plc", "quality", "roi", "trigger", "verdict", "vlm"]),
+    ("inspection", &["clock", "frame", "quality", "roi", "verdict", "vlm"]),
     ("plc", &["clock", "inspection"]),
-    ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
+    ("inspector", &["clock", "frame", "inspection", "quality", "roi", "station", "verdict", "vlm"]),
     ("store", &["clock", "fault", "frame", "inspection", "verdict"]),
     ("expected", &["provenance", "verdict"]),
     ("publish", &["clock", "fault", "inspection", "store", "verdict"]),
@@ -32,8 +33,10 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "camera",
             "hard",
+            "frame",
             "plc",
             "publish",
+            "quality",
             "roi",
             "sparkplug",
             "station",
@@ -60,6 +63,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "inspector",
             "plc",
             "publish",
+            "quality",
             "sparkplug",
             "station",
             "store",
@@ -73,7 +77,10 @@ const KNOWS: &[(&str, &[&str])] = &[
         "bench",
         &["capacity", "clock", "frame", "inspection", "inspector", "simulate", "station", "vlm"],
     ),
-    ("evaluate", &["clock", "frame", "inspection", "inspector", "roi", "station", "verdict"]),
+    (
+        "evaluate",
+        &["clock", "frame", "inspection", "inspector", "quality", "roi", "station", "verdict"],
+    ),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

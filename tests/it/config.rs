@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use inspectd::camera::{self, Source};
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
+use inspectd::quality::{Reference, SavedReferences};
+use inspectd::roi::RectPx;
 use inspectd::sparkplug::SparkplugOptions;
 use inspectd::station::Task;
 use inspectd::store::sign::SignKey;
@@ -236,6 +238,92 @@ fn shares_outside_of_the_frame_are_refused() {
 #[test]
 fn an_unknown_region_is_an_error_with_a_suggestion() {
     assert_words("unknown_region", "region = \"plate\"", "region = \"palte\"");
+}
+
+/// A station with a picture quality gate, a region with limits of its own, and a fixed area.
+fn gated(reference: &str) -> String {
+    let quality = format!(
+        "[quality]\n{reference}focus_share_min = 0.6\nmotion_max_px = 4\nshift_max_px = 2.5\n\
+         [[quality.fixed]]\nname = \"guide\"\npixels = [0, 0, 64, 64]\n"
+    );
+    changed("336]\n", "336]\nquality = { glare_share_max = 0.02 }\n") + &quality
+}
+
+#[test]
+fn a_picture_quality_gate_is_read_with_what_a_region_changes() {
+    let station = good(&gated("")).stations.remove(0);
+    let gate = &station.quality;
+    assert_eq!((gate.limits.focus_share_min, gate.limits.glare_share_max), (0.6, 1.0));
+    let own = &gate.own_limits["plate"];
+    assert_eq!((own.focus_share_min, own.glare_share_max, own.motion_max_px), (0.6, 0.02, 4.0));
+    assert_eq!(
+        (gate.fixed_limits.shift_max_px, gate.fixed[0].region.name.as_str()),
+        (2.5, "guide")
+    );
+    let warned = good(&gated("")).warnings.to_string();
+    assert!(warned.contains("\"guide\" is compared with nothing"), "{warned}");
+    let plain = good(STATION).stations.remove(0).quality;
+    assert_eq!(plain, inspectd::quality::Gate::default());
+}
+
+#[test]
+fn a_misspelt_quality_gate_is_shown_with_what_is_known() {
+    let bad = "[quality]\nfocus_min = 0.6\nglare_share_max = 2\nluma_min = 200\nluma_max = 100\n\
+               [[quality.fixed]]\nname = \"guide\"\npixels = [0, 0, 20, 64]\n\
+               [[quality.fixed]]\nname = \"guide\"\n";
+    let station = changed("336]\n", "336]\nquality = { glare = 0.02 }\n") + bad;
+    assert_golden("quality_misspelt", &station_words(&station));
+}
+
+/// Writes a calibration file with references of a picture's regions beside the main file.
+fn calibrate(files: &Files, regions: &[(&str, [u32; 4])], fixed: &[(&str, [u32; 4])]) {
+    let frame = inspectd::simulate::Belt::new(5, 1, 300.0).expect("a belt").frame(60);
+    let save = |(name, [x, y, width, height]): &(&str, [u32; 4])| {
+        let rect = RectPx { x: *x, y: *y, width: *width, height: *height };
+        let reference = Reference::of_rect(&frame, rect);
+        let (picture, file) = (reference.picture.to_rgb(), format!("{name}.png"));
+        let path = files.dir.path().join(&file);
+        let png = image::RgbImage::from_raw(picture.width, picture.height, picture.data);
+        png.expect("its size").save(&path).expect("written");
+        let digest = inspectd::vlm::Digest::of(&fs::read(path).expect("readable"));
+        reference.saved(name, &file, &digest.to_string())
+    };
+    let saved = SavedReferences {
+        region: regions.iter().map(save).collect(),
+        fixed: fixed.iter().map(save).collect(),
+    };
+    let mut text = toml::Table::new();
+    text.insert("quality".into(), toml::Value::try_from(&saved).expect("a table"));
+    text.insert("measured".into(), "2026-11-21".into());
+    fs::write(files.dir.path().join("calibration.toml"), text.to_string()).expect("written");
+}
+
+const PLATE: (&str, [u32; 4]) = ("plate", [152, 72, 336, 336]);
+const GUIDE: (&str, [u32; 4]) = ("guide", [0, 0, 64, 64]);
+
+#[test]
+fn references_are_read_proven_and_part_of_the_digest() {
+    let text = gated("reference = \"../calibration.toml\"\n");
+    let files = Files::new(MAIN, &[("demo.toml", text.as_bytes())]);
+    calibrate(&files, &[PLATE], &[GUIDE]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let station = &loaded.stations[0];
+    assert_eq!(station.quality.references["plate"].frame_px.width, 336);
+    assert!(station.quality.fixed[0].reference.is_some());
+    let calibration = fs::read_to_string(files.dir.path().join("calibration.toml")).expect("there");
+    let joined = inspectd::vlm::Digest::of(format!("{calibration}{text}{MAIN}").as_bytes());
+    assert_eq!(station.config_digest, joined.to_string());
+
+    fs::copy(files.dir.path().join("guide.png"), files.dir.path().join("plate.png")).expect("done");
+    assert_golden("quality_other_picture", &files.words());
+    calibrate(&files, &[("plate", [150, 72, 336, 336])], &[GUIDE]);
+    assert_golden("quality_other_place", &files.words());
+    calibrate(&files, &[GUIDE], &[]);
+    let words = files.load().expect("warnings alone").warnings.to_string();
+    assert!(words.contains("no reference of region \"plate\""), "{words}");
+    fs::remove_file(files.dir.path().join("calibration.toml")).expect("it was there");
+    assert_golden("quality_no_calibration", &files.words());
 }
 
 #[test]

@@ -48,6 +48,7 @@ mod overload;
 mod pipeline;
 mod plc;
 mod provenance;
+mod quality;
 mod quantize;
 mod recover;
 mod replay;

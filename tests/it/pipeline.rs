@@ -7,14 +7,15 @@ use inspectd::clock::{Clock, ManualClock};
 use inspectd::frame::{Frame, Rgb8};
 use inspectd::inspection::Inspection;
 use inspectd::inspector::{Clerk, Decider, EvidenceKeeper, Inspector, Model, Part, Reply};
-use inspectd::plc;
 use inspectd::roi::{Area, Crop, RectPx, Region};
 use inspectd::station::{Question, Station};
 use inspectd::verdict::{Outcome, Reason};
 use inspectd::vlm::ask::{Answer, FieldConfidence, StopReason, Timings, TokenCounts};
 use inspectd::vlm::{Digest, DigestError, PendingDigest};
+use inspectd::{plc, quality};
 
-use crate::support::station::demo_station;
+use crate::support::degrade;
+use crate::support::station::{demo_station, some_picture};
 
 /// Answers what it was told, per question.
 struct Script {
@@ -91,7 +92,7 @@ fn inspect(case: Case) -> Inspection {
         camera: Arc::from("demo"),
         captured: now,
         pipeline_ns: None,
-        picture: Rgb8::new(640, 480),
+        picture: some_picture(),
     };
     let mut part = Part::new(&Arc::new(demo_station()), 7, "000007".into(), now);
     part.frame = Some(Arc::new(frame));
@@ -204,7 +205,7 @@ fn inspect_early(takes: Duration, partial: bool) -> (Vec<Inspection>, Inspection
         camera: Arc::from("demo"),
         captured: clock.now(),
         pipeline_ns: None,
-        picture: Rgb8::new(640, 480),
+        picture: some_picture(),
     };
     let mut station = demo_station();
     station.questions.reverse();
@@ -286,7 +287,7 @@ fn a_region_past_the_frame_or_too_narrow_is_review() {
             camera: Arc::from("demo"),
             captured: clock.now(),
             pipeline_ns: None,
-            picture: Rgb8::new(640, 480),
+            picture: some_picture(),
         };
         let mut part = Part::new(&Arc::new(station), 1, "1".into(), clock.now());
         part.frame = Some(Arc::new(frame));
@@ -313,4 +314,79 @@ fn no_answer_passes_when_a_probability_is_not_a_number() {
     let inspection = inspect(case);
     assert_eq!(inspection.verdict.outcome, Outcome::Review);
     assert!(codes(&inspection).contains(&"confidence_low"));
+}
+
+/// A station that looks at whole simulated pictures, with references of one of them.
+fn calibrated_part(picture: Rgb8) -> Part {
+    let mut station = inspectd::evaluate::whole_picture_station(&demo_station());
+    let reference = quality::Reference::of(&simulated(2));
+    station.quality.references.insert(station.regions[0].name.clone(), Arc::new(reference));
+    station.quality.limits.motion_max_px = 4.0;
+    let now = ManualClock::new(jiff::Timestamp::UNIX_EPOCH).now();
+    let frame =
+        Frame { sequence: 1, camera: Arc::from("demo"), captured: now, pipeline_ns: None, picture };
+    let mut part = Part::new(&Arc::new(station), 1, "1".into(), now);
+    part.frame = Some(Arc::new(frame));
+    part
+}
+
+fn simulated(index: u64) -> Rgb8 {
+    inspectd::simulate::picture(3, index, &inspectd::simulate::Mix::default()).pixels
+}
+
+fn inspect_picture(picture: Rgb8, defects: &str) -> Inspection {
+    let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let serial = Ok(answer(SERIAL, &["legible", "serial"]));
+    let defects = Ok(answer(defects, &["inspectable", "defects", "defects[0].class"]));
+    let model = Script { serial, defects, clock: clock.clone(), takes: Duration::ZERO };
+    let clerk = Clerk::new(clock, "box", "m", "p");
+    Inspector::new(model, clerk).inspect(&calibrated_part(picture), &Keep(Ok("ab".repeat(32))))
+}
+
+#[test]
+fn a_picture_that_cannot_be_judged_by_never_passes() {
+    let good = inspect_picture(simulated(5), GOOD);
+    assert_eq!(good.verdict.outcome, Outcome::Pass, "{:?}", good.verdict);
+    assert_eq!(good.picture_quality.len(), 1);
+    for (spoilt, code) in [
+        (degrade::blurred(&simulated(5), 3.0), "picture_out_of_focus"),
+        (degrade::moved(&simulated(5), 12, 0), "picture_motion_blur"),
+        (degrade::exposed(&simulated(5), 0.3), "picture_too_dark"),
+    ] {
+        let inspection = inspect_picture(spoilt.clone(), GOOD);
+        assert_eq!(inspection.verdict.outcome, Outcome::Review, "{code}");
+        assert_eq!(codes(&inspection), [code], "{:?}", inspection.verdict);
+        assert_eq!(inspection.questions.len(), 2, "a person may want to know what was answered");
+        assert!(inspection.is_picture_out() && !good.is_picture_out());
+        let bad = inspect_picture(spoilt, DENT);
+        assert_eq!(bad.verdict.outcome, Outcome::Fail, "bad parts stay bad");
+        assert_eq!(codes(&bad), ["defect", code]);
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_a_picture_that_shows_nothing() {
+    for level in [0, 255, 128] {
+        let mut empty = Rgb8::new(336, 336);
+        empty.data.fill(level);
+        let inspection = inspect_picture(empty, GOOD);
+        assert_eq!(inspection.verdict.outcome, Outcome::Review);
+        assert_eq!(codes(&inspection)[0], "picture_blank", "{:?}", inspection.verdict);
+        assert!(inspection.questions.is_empty() && inspection.evidence.len() == 1);
+    }
+}
+
+#[test]
+fn a_record_tells_what_was_measured_and_an_older_one_is_read_as_before() {
+    let record = inspect_picture(simulated(5), GOOD);
+    let mut told = serde_json::to_value(&record).expect("plain data");
+    let measured = &told["picture_quality"][0];
+    assert_eq!(measured["region"], "plate");
+    assert!(measured["edge_widths_px"]["0"].as_f64().is_some_and(|px| px > 1.0), "{measured}");
+    assert!(told.get("fixed_areas").is_none() && measured.get("is_blank").is_none());
+    told.as_object_mut().expect("an object").remove("picture_quality");
+    told["timings"].as_object_mut().expect("an object").remove("quality_ms");
+    let older: Inspection = serde_json::from_value(told.clone()).expect("an older record");
+    assert!(older.picture_quality.is_empty() && older.verdict == record.verdict);
+    assert!(serde_json::to_value(&older).expect("plain data").get("picture_quality").is_none());
 }

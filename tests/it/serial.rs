@@ -20,7 +20,7 @@ use inspectd::verdict::{Finding, Outcome, Reason, Seen, judge};
 use inspectd::vlm::ask::{Answer, FieldConfidence, StopReason, Timings, TokenCounts};
 
 use crate::support::records;
-use crate::support::station::Site;
+use crate::support::station::{Site, some_picture};
 
 /// Says that it read what it is told.
 struct Reads(String);
@@ -139,7 +139,7 @@ impl Line {
             camera: Arc::from("demo"),
             captured: now,
             pipeline_ns: None,
-            picture: Rgb8::new(640, 480),
+            picture: some_picture(),
         };
         let mut part = Part::new(&station, self.next_job, part_id.into(), now);
         part.frame = Some(Arc::new(frame));
@@ -363,7 +363,7 @@ fn what_cannot_be_looked_up_is_review() {
         camera: Arc::from("demo"),
         captured: now,
         pipeline_ns: None,
-        picture: Rgb8::new(640, 480),
+        picture: some_picture(),
     }));
     // An inspector without a ledger.
     let mut inspector =

@@ -8,6 +8,7 @@ mod controls;
 pub(super) mod outputs;
 mod plc;
 mod prompt;
+mod quality;
 mod question;
 pub(super) mod recipe;
 mod region;
@@ -37,6 +38,8 @@ pub struct Read {
     pub station: Option<Station>,
     /// The files of its other recipes.
     pub recipes: Vec<recipe::Named>,
+    /// The text of its calibration file, if it names one.
+    pub calibration: Option<String>,
 }
 
 /// Reads one whole station file. What is wrong is noted in the reader; the digest is filled in by
@@ -53,7 +56,9 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let inspect_every = top.whole("inspect_every", 1..=1_000_000);
     let camera = camera::read(top.table("camera"));
     let trigger = trigger::read(top.table("trigger"));
-    let regions = region::read(&mut top);
+    let quality = quality::read(&mut top, None);
+    let regions = region::read(&mut top, quality.limits());
+    let (quality, calibration) = quality.into_gate(&top, &regions);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
     let recipe_index = top.whole("recipe_index", recipe::INDEX_RANGE);
@@ -70,6 +75,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
         name,
         camera,
         trigger,
+        quality,
         regions: regions.into_iter().filter_map(|named| named.region).collect(),
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
@@ -84,5 +90,5 @@ pub fn read(mut top: Reader<'_>) -> Read {
         other_recipes: vec![],
         config_digest: String::new(),
     });
-    Read { name, station, recipes }
+    Read { name, station, recipes, calibration }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::super::reader::Reader;
-use super::{adapter, question, region, rules};
+use super::{adapter, quality, question, region, rules};
 use crate::station::Station;
 
 /// What a recipe's index may be.
@@ -51,21 +51,26 @@ pub fn read_list(plc: &mut Reader<'_>, own: u32) -> Vec<Named> {
     all.into_iter().map(named).collect()
 }
 
-/// Reads a recipe's file: `station` as it is with that recipe. The digest is filled in by the caller.
-pub fn read(mut top: Reader<'_>, station: &Station, index: u32) -> Station {
+/// Reads a recipe's file: `station` as it is with that recipe, and the text of the recipe's calibration
+/// file. The digest is filled in by the caller.
+pub fn read(mut top: Reader<'_>, station: &Station, index: u32) -> (Station, Option<String>) {
     let recipe = top.text("recipe", 64);
     let recipe = top.required("recipe", recipe, "recipe = \"cover\"");
     let adapter = adapter::read(&mut top);
-    let regions = region::read(&mut top);
+    let quality = quality::read(&mut top, Some(&station.quality));
+    let regions = region::read(&mut top, quality.limits());
+    let (quality, calibration) = quality.into_gate(&top, &regions);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
     top.finish();
-    Station {
+    let recipe = Station {
         recipe: recipe.map_or_else(String::new, Spanned::into_inner),
+        quality,
         regions: regions.into_iter().filter_map(|named| named.region).collect(),
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
         recipe_index: index,
         ..station.clone()
-    }
+    };
+    (recipe, calibration)
 }

@@ -3,6 +3,8 @@
 use toml::Spanned;
 
 use super::super::reader::Reader;
+use super::quality;
+use crate::quality::Limits;
 use crate::roi::{Area, RectPx, Region, SIDE_MIN_PX};
 
 /// Most regions of one station.
@@ -22,15 +24,18 @@ pub struct Named {
     pub name: Spanned<String>,
     /// The region, if its area is good.
     pub region: Option<Region>,
+    /// What its pictures must be, where that is another than what all must be.
+    pub limits: Option<Limits>,
 }
 
-/// Reads all regions; without any, the whole frame under the name [`WHOLE`].
-pub fn read(top: &mut Reader<'_>) -> Vec<Named> {
+/// Reads all regions; without any, the whole frame under the name [`WHOLE`]. `limits` are
+/// those of `[quality]`.
+pub fn read(top: &mut Reader<'_>, limits: &Limits) -> Vec<Named> {
     let tables = top.tables("region", "region", REGIONS_MAX);
     if !top.has("region") {
         let region = Region { name: WHOLE.to_owned(), area: Area::Whole };
         let name = Spanned::new(0..0, WHOLE.to_owned());
-        return vec![Named { name, region: Some(region) }];
+        return vec![Named { name, region: Some(region), limits: None }];
     }
     let mut all: Vec<Named> = Vec::new();
     for mut table in tables {
@@ -40,17 +45,18 @@ pub fn read(top: &mut Reader<'_>) -> Vec<Named> {
             table.call(name.get_ref());
         }
         let area = read_area(&mut table);
+        let limits = quality::read_own(&mut table, name.as_ref(), limits);
         if let Some(name) = name {
             table.refuse_twin("regions", &name, all.iter().map(|known| &known.name));
             let region = area.map(|area| Region { name: name.get_ref().clone(), area });
-            all.push(Named { name, region });
+            all.push(Named { name, region, limits });
         }
         table.finish();
     }
     all
 }
 
-fn read_area(table: &mut Reader<'_>) -> Option<Area> {
+pub(super) fn read_area(table: &mut Reader<'_>) -> Option<Area> {
     let pixels = table.numbers::<4>("pixels", 0.0..=PIXELS_MAX);
     let fraction = table.numbers::<4>("fraction", 0.0..=1.0);
     match (table.has("pixels"), table.has("fraction")) {

@@ -92,6 +92,14 @@ impl Contract {
         self.tell(EventName::PartIgnoredWhileStopped, now, |_| {});
     }
 
+    /// Something was noticed about the station's pictures: which reason or measure, and in words.
+    pub fn picture(&mut self, event: EventName, what: Option<&str>, text: &str, now: &Stamp) {
+        self.tell(event, now, |event| {
+            event.reason = what.map(str::to_owned);
+            event.text = cut(text);
+        });
+    }
+
     /// The picture for a job was taken: its part may move.
     pub fn acquired(&mut self, job: &super::Job, now: &Stamp) {
         self.tell(EventName::AcquisitionDone, now, |event| {

@@ -43,7 +43,7 @@ fn data_is_news(r: &Recording) {
         assert!(news || sent.verb() == "DDEATH", "{sent:?}");
     }
     // A result has all its values in one message: as many messages as results, and the echo.
-    let full = r.of("DDATA").iter().filter(|sent| sent.payload().metrics.len() == 19).count();
+    let full = r.of("DDATA").iter().filter(|sent| sent.payload().metrics.len() == 23).count();
     assert_eq!(full as u64, RESULTS + 1);
 }
 

@@ -64,6 +64,8 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
             frame_px: RectPx { x: 10, y: 20, width: 336, height: 84 },
             sha256: "ab".repeat(32),
         }],
+        picture_quality: vec![],
+        fixed_areas: vec![],
         questions: vec![Asked {
             question: "serial".into(),
             regions: vec!["label".into()],

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use inspectd::frame::Rgb8;
 use inspectd::station::Station;
 use inspectd::{builtin, config};
 
@@ -53,4 +54,13 @@ pub fn demo_station() -> Station {
     let site = Site::new(Path::new("/nowhere/line.mkv"), None);
     let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
     loaded.stations.into_iter().next().expect("one station")
+}
+
+/// A frame of 640x480 that shows something: a black one would go to review.
+pub fn some_picture() -> Rgb8 {
+    let mut picture = Rgb8::new(640, 480);
+    for (at, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
+        pixel.fill(40 + (at % 640 / 4) as u8);
+    }
+    picture
 }
