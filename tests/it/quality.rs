@@ -337,7 +337,7 @@ fn some_picture() -> impl Strategy<Value = Rgb8> {
             1 => picture.data.fill(255),
             2 => picture = noisy(&exposed(&picture, 1.0), 90.0, seed),
             3 => picture.data.iter_mut().enumerate().for_each(|(at, level)| {
-                *level = if at as u64 / 3 % (seed % 7 + 2) == 0 { 255 } else { 0 };
+                *level = if (at as u64 / 3).is_multiple_of(seed % 7 + 2) { 255 } else { 0 };
             }),
             _ => picture.data.iter_mut().enumerate().for_each(|(at, level)| {
                 *level = (at as u64 * (seed % 9) / 3) as u8;
