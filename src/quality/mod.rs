@@ -15,10 +15,10 @@
 //! | `luma_mean`, `luma_p05`, `luma_p95` | levels, 0 to 255 | of the samples' luma |
 //! | `dark_share`, `bright_share` | share | samples of at most 5, of at least 250 |
 //! | `glare_share` | share | largest connected bright area that is not bright in the reference |
-//! | `noise_levels` | levels | see [`tiles`] |
-//! | `edge_widths_px` | px | see [`edges`] |
+//! | `noise_levels` | levels | see `tiles.rs` |
+//! | `edge_widths_px` | px | see `edges.rs` |
 //! | motion | px | √((w² − w₀²) − (v² − v₀²)): the widths along and across a direction, less the reference's |
-//! | shift | px, and a correlation | see [`shift`] |
+//! | shift | px, and a correlation | see `shift.rs` |
 
 mod drift;
 mod edges;
