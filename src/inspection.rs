@@ -220,6 +220,10 @@ pub struct Digests {
     /// none, so that such a record is what it was before there were adapters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adapters: BTreeMap<String, String>,
+    /// The camera's calibration. Left out where there is none, so that such a record is what it was
+    /// before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
 }
 
 /// What a model computes on. Two processors, or two precisions, may round an answer differently.

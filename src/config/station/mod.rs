@@ -2,6 +2,7 @@
 
 pub(super) mod adapter;
 mod answer;
+mod calibration;
 mod camera;
 mod check_digit;
 pub(super) mod outputs;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::reader::Reader;
+use crate::roi::Region;
 use crate::station::Station;
 
 /// Default time from the trigger to the verdict.
@@ -54,6 +56,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let trigger = trigger::read(top.table("trigger"));
     let regions = region::read(&mut top);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
+    let areas: Vec<Region> = regions.iter().filter_map(|named| named.region.clone()).collect();
+    let calibration = calibration::read(&mut top, &areas, camera.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
     let recipe_index = top.whole("recipe_index", recipe::INDEX_RANGE);
     let recipe_index = recipe_index.map_or(1, |index| index.into_inner() as u32);
@@ -69,7 +73,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
         name,
         camera,
         trigger,
-        regions: regions.into_iter().filter_map(|named| named.region).collect(),
+        calibration,
+        regions: areas,
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
         deadline: Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64),

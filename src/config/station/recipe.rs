@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::super::reader::Reader;
-use super::{adapter, question, region, rules};
+use super::{adapter, calibration, question, region, rules};
+use crate::roi::Region;
 use crate::station::Station;
 
 /// What a recipe's index may be.
@@ -59,10 +60,13 @@ pub fn read(mut top: Reader<'_>, station: &Station, index: u32) -> Station {
     let regions = region::read(&mut top);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
+    let areas: Vec<Region> = regions.into_iter().filter_map(|named| named.region).collect();
+    let calibration = calibration::for_recipe(&top, station.calibration.as_ref(), &areas);
     top.finish();
     Station {
+        calibration,
         recipe: recipe.map_or_else(String::new, Spanned::into_inner),
-        regions: regions.into_iter().filter_map(|named| named.region).collect(),
+        regions: areas,
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
         recipe_index: index,
