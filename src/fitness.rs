@@ -91,11 +91,13 @@ pub fn judge(
 ) -> Result<Vec<Look>, RoiError> {
     let mut looks = Vec::new();
     for question in &station.questions {
-        let asked = [(Kind::Text, question.smallest.text), (Kind::Defect, question.smallest.defect)];
+        let asked =
+            [(Kind::Text, question.smallest.text), (Kind::Defect, question.smallest.defect)];
         for (kind, length) in asked {
             let Some(length) = length else { continue };
             for name in &question.regions {
-                let Some(region) = station.regions.iter().find(|region| region.name == *name) else {
+                let Some(region) = station.regions.iter().find(|region| region.name == *name)
+                else {
                     continue;
                 };
                 let rect = region.rect_in(frame_px[0], frame_px[1])?;
@@ -247,7 +249,8 @@ impl View<'_> {
         };
         let model_px = self.size(size.frame_px, crops).model_px;
         let mut text = format!("num_crops = {crops} instead of {now}: {model_px:.1} model px");
-        if let Some((before, after)) = (self.price)(self.question, now).zip((self.price)(self.question, crops))
+        if let Some((before, after)) =
+            (self.price)(self.question, now).zip((self.price)(self.question, crops))
         {
             text += &format!(", {} tokens instead of {}", after.tokens, before.tokens);
             match before.part_s.zip(after.part_s) {

@@ -171,7 +171,8 @@ pub struct Times {
 pub struct Evidence {
     /// The region.
     pub region: String,
-    /// What was cut, in frame pixels.
+    /// What was cut, in pixels of the frame, or of the corrected frame where `digests` names a
+    /// calibration; moved with the part, if regions move.
     pub frame_px: RectPx,
     /// SHA-256 of the file, in hexadecimal; the file is `evidence/ab/abcd….png`.
     pub sha256: String,

@@ -22,11 +22,18 @@ const COARSE: usize = 4;
 const CONTRAST_MIN: f32 = 8.0;
 
 /// A grey picture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Grey {
     width: usize,
     height: usize,
     values: Vec<f32>,
+}
+
+/// Prints the size, not the values.
+impl std::fmt::Debug for Grey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Grey({}x{})", self.width, self.height)
+    }
 }
 
 /// A fiducial and where it is expected.
@@ -79,7 +86,8 @@ pub enum Lost {
 impl Grey {
     /// The grey of a picture: 0.299 red, 0.587 green, 0.114 blue.
     pub fn of(picture: &Rgb8) -> Grey {
-        let grey = |p: &[u8]| 0.299 * f32::from(p[0]) + 0.587 * f32::from(p[1]) + 0.114 * f32::from(p[2]);
+        let grey =
+            |p: &[u8]| 0.299 * f32::from(p[0]) + 0.587 * f32::from(p[1]) + 0.114 * f32::from(p[2]);
         Grey {
             width: picture.width as usize,
             height: picture.height as usize,
@@ -282,7 +290,10 @@ mod tests {
             let frame = scene(80.0 + dx, 60.0 + dy, light);
             let searched = crate::roi::copy_rect(&frame, area);
             let found = fiducial.find(&searched, area).expect("found");
-            assert!((found.x - dx).abs() < 0.3 && (found.y - dy).abs() < 0.3, "{found:?} {dx} {dy}");
+            assert!(
+                (found.x - dx).abs() < 0.3 && (found.y - dy).abs() < 0.3,
+                "{found:?} {dx} {dy}"
+            );
         }
     }
 

@@ -24,11 +24,7 @@ const PICTURES_MAX: usize = 200;
 ///
 /// # Errors
 /// [`CalibrationError::Target`] where there is no target, or too little of it.
-pub fn corners(
-    picture: &Rgb8,
-    file: &str,
-    square_mm: f64,
-) -> Result<Vec<Match>, CalibrationError> {
+pub fn corners(picture: &Rgb8, file: &str, square_mm: f64) -> Result<Vec<Match>, CalibrationError> {
     let refuse = |problem: String| CalibrationError::Target { file: file.to_owned(), problem };
     let grey: Vec<u8> = picture.data.chunks_exact(3).map(luma).collect();
     let (width, height) = (picture.width as usize, picture.height as usize);
@@ -38,10 +34,14 @@ pub fn corners(
     let detector = ChessboardDetector::new(ChessboardParams::default())
         .map_err(|why| refuse(why.to_string()))?;
     let Some(board) = detector.detect(&seen) else {
-        return Err(refuse(format!("no checkerboard was found ({} corners of any kind)", seen.len())));
+        return Err(refuse(format!(
+            "no checkerboard was found ({} corners of any kind)",
+            seen.len()
+        )));
     };
     if board.corners.len() < CORNERS_MIN {
-        let problem = format!("{} corners were found, {CORNERS_MIN} are needed", board.corners.len());
+        let problem =
+            format!("{} corners were found, {CORNERS_MIN} are needed", board.corners.len());
         return Err(refuse(problem));
     }
     let matched = board.corners.iter().map(|corner| Match {
@@ -64,7 +64,8 @@ pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>, CalibrationError> {
     let refuse = |problem: String| CalibrationError::File {
         path: folder.to_owned(),
         problem,
-        remedy: "give a folder with PNG, JPEG or BMP pictures and nothing else of that kind".to_owned(),
+        remedy: "give a folder with PNG, JPEG or BMP pictures and nothing else of that kind"
+            .to_owned(),
     };
     let is_picture = |path: &PathBuf| {
         let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase());

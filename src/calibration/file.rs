@@ -69,6 +69,8 @@ pub struct MeasuredLens {
     pub tangential: [f64; 2],
     /// Standard deviation of the focal lengths, in pixels.
     pub focal_deviation_px: [f64; 2],
+    /// Standard deviation of lengths in the straightened picture, where it is worst, in percent.
+    pub scale_deviation_percent: f64,
     /// Root mean square distance of the corners, in pixels.
     pub rms_px: f64,
     /// Pictures that it is from.
@@ -205,16 +207,27 @@ const HEAD: &str = "\
 ";
 
 fn lens_text(lens: &MeasuredLens) -> String {
-    let mut out = String::from("\n# The lens: a pinhole with two radial and two tangential terms (Brown, Conrady).\n[lens]\n");
+    let mut out = String::from(
+        "\n# The lens: a pinhole with two radial and two tangential terms (Brown, Conrady).\n[lens]\n",
+    );
     let MeasuredLens { measured, focal_px, centre_px, radial, tangential, .. } = lens;
     let mut line = |text: String| out.push_str(&(text + "\n"));
     line(format!("measured = \"{measured}\""));
     line(format!("focal_px = {focal_px:?}     # across, down"));
-    line(format!("centre_px = {centre_px:?}   # where the axis meets the picture; (0, 0) is the first pixel's centre"));
+    line(format!(
+        "centre_px = {centre_px:?}   # where the axis meets the picture; (0, 0) is the first pixel's centre"
+    ));
     line(format!("radial = {radial:?}         # k1, k2; negative bends outwards: a barrel"));
     line(format!("tangential = {tangential:?} # p1, p2; a lens askew to the sensor"));
     line(format!("focal_deviation_px = {:?}   # one standard deviation", lens.focal_deviation_px));
-    line(format!("rms_px = {:?}               # corners seen against corners computed", lens.rms_px));
+    line(format!(
+        "scale_deviation_percent = {:?} # of lengths, where it is worst in the frame",
+        lens.scale_deviation_percent
+    ));
+    line(format!(
+        "rms_px = {:?}               # corners seen against corners computed",
+        lens.rms_px
+    ));
     line(format!("pictures = {}", lens.pictures));
     line(format!("corners = {}", lens.corners));
     out
@@ -227,11 +240,20 @@ fn plane_text(plane: &Plane) -> String {
     );
     let mut line = |text: String| out.push_str(&(text + "\n"));
     line(format!("measured = \"{}\"", plane.measured));
-    line(format!("to_straight = {:?}          # pixel of the corrected frame to pixel without distortion, 3 x 3", plane.to_straight));
+    line(format!(
+        "to_straight = {:?}          # pixel of the corrected frame to pixel without distortion, 3 x 3",
+        plane.to_straight
+    ));
     line(format!("px_per_mm = {:?}", plane.px_per_mm));
-    line(format!("px_per_mm_uncertainty = {:?} # at 95 %, where it is worst in the frame", plane.px_per_mm_uncertainty));
+    line(format!(
+        "px_per_mm_uncertainty = {:?} # three standard deviations, where it is worst",
+        plane.px_per_mm_uncertainty
+    ));
     line(format!("rms_px = {:?}               # corners seen against a flat grid", plane.rms_px));
-    line(format!("tilt_percent = {:?}         # by how much the scale differs over the camera's own frame", plane.tilt_percent));
+    line(format!(
+        "tilt_percent = {:?}         # by how much the scale differs over the camera's own frame",
+        plane.tilt_percent
+    ));
     line(format!("corners = {}", plane.corners));
     out
 }
@@ -240,21 +262,44 @@ fn flat_text(flat: &MeasuredFlat) -> String {
     let mut out = String::from("\n# The light: value = (value - dark) * gain.\n[flat]\n");
     let mut line = |text: String| out.push_str(&(text + "\n"));
     line(format!("measured = \"{}\"", flat.measured));
-    line(format!("dark = {:?}                 # red, green, blue without light, of 255", flat.dark));
-    line(format!("falloff_percent = {:?}      # the darkest part of the frame below the brightest", flat.falloff_percent));
-    line(format!("residual_percent = {:?}     # what is left of it after the correction, root mean square", flat.residual_percent));
+    line(format!(
+        "dark = {:?}                 # red, green, blue without light, of 255",
+        flat.dark
+    ));
+    line(format!(
+        "falloff_percent = {:?}      # the darkest part of the frame below the brightest",
+        flat.falloff_percent
+    ));
+    line(format!(
+        "residual_percent = {:?}     # what is left of it after the correction, root mean square",
+        flat.residual_percent
+    ));
     line(format!("pictures = {}", flat.pictures));
-    line(format!("gain_file = {:?}            # 16 bits a channel, in units of 1/8192, over the whole frame", flat.gain_file));
+    line(format!(
+        "gain_file = {:?}            # 16 bits a channel, in units of 1/8192, over the whole frame",
+        flat.gain_file
+    ));
     line(format!("gain_sha256 = {:?}", flat.gain_sha256));
     out
 }
 
 fn alignment_text(alignment: &Alignment) -> String {
-    let mut out = String::from("\n# The mark by which regions move with the part. May be changed by hand.\n[alignment]\n");
+    let mut out = String::from(
+        "\n# The mark by which regions move with the part. May be changed by hand.\n[alignment]\n",
+    );
     let mut line = |text: String| out.push_str(&(text + "\n"));
-    line(format!("fiducial_px = {:?}          # x, y, width, height in the corrected frame", alignment.fiducial_px));
-    line(format!("search_px = {}              # a part further away goes to review", alignment.search_px));
-    line(format!("likeness_min = {:?}         # 0 to 1; less goes to review", alignment.likeness_min));
+    line(format!(
+        "fiducial_px = {:?}          # x, y, width, height in the corrected frame",
+        alignment.fiducial_px
+    ));
+    line(format!(
+        "search_px = {}              # a part further away goes to review",
+        alignment.search_px
+    ));
+    line(format!(
+        "likeness_min = {:?}         # 0 to 1; less goes to review",
+        alignment.likeness_min
+    ));
     line(format!("file = {:?}", alignment.file));
     line(format!("sha256 = {:?}", alignment.sha256));
     out
@@ -300,11 +345,19 @@ fn proven(dir: &Path, name: &str, digest: &str) -> Result<(PathBuf, Vec<u8>), Ca
     let path = dir.join(name);
     let is_inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     if !is_inside {
-        return Err(refuse(&path, "a picture must lie below the calibration's folder", "correct its name"));
+        return Err(refuse(
+            &path,
+            "a picture must lie below the calibration's folder",
+            "correct its name",
+        ));
     }
     let bytes = file::read_bounded(&path);
     let bytes = bytes.map_err(|why| {
-        refuse(&path, why.to_string(), "copy the calibration with its pictures, or measure it again")
+        refuse(
+            &path,
+            why.to_string(),
+            "copy the calibration with its pictures, or measure it again",
+        )
     })?;
     if sha256(&bytes) != digest {
         let problem = "it is not the picture that was measured: its SHA-256 differs";
@@ -316,7 +369,8 @@ fn proven(dir: &Path, name: &str, digest: &str) -> Result<(PathBuf, Vec<u8>), Ca
 fn parse(path: &Path, text: &str) -> Result<Calibration, CalibrationError> {
     let again = "measure it again: inspectd calibrate --help";
     let calibration: Calibration = toml::from_str(text).map_err(|why| {
-        let line = why.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line =
+            why.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         refuse(path, format!("line {line}: {}", why.message()), again)
     })?;
     if calibration.schema_version != SCHEMA_VERSION {
@@ -331,15 +385,30 @@ fn parse(path: &Path, text: &str) -> Result<Calibration, CalibrationError> {
     let numbers = [
         ("frame_px", sides.contains(&width) && sides.contains(&height)),
         ("[lens]", calibration.lens.as_ref().is_none_or(|lens| lens.lens().is_sane())),
+        (
+            "[lens] scale_deviation_percent",
+            calibration
+                .lens
+                .as_ref()
+                .is_none_or(|lens| (0.0..100.0).contains(&lens.scale_deviation_percent)),
+        ),
         ("[plane]", calibration.plane.as_ref().is_none_or(Plane::is_sane)),
-        ("[flat] dark", calibration.flat.as_ref().is_none_or(|flat| {
-            flat.dark.iter().all(|level| (0.0..=255.0).contains(level))
-        })),
+        (
+            "[flat] dark",
+            calibration
+                .flat
+                .as_ref()
+                .is_none_or(|flat| flat.dark.iter().all(|level| (0.0..=255.0).contains(level))),
+        ),
         ("[[reference]]", calibration.references.len() <= REFERENCES_MAX),
-        ("[alignment] fiducial_px", calibration.alignment.as_ref().is_none_or(|alignment| {
-            let [x, y, w, h] = alignment.fiducial_px;
-            x.checked_add(w).is_some_and(|x| x <= width) && y.checked_add(h).is_some_and(|y| y <= height)
-        })),
+        (
+            "[alignment] fiducial_px",
+            calibration.alignment.as_ref().is_none_or(|alignment| {
+                let [x, y, w, h] = alignment.fiducial_px;
+                x.checked_add(w).is_some_and(|x| x <= width)
+                    && y.checked_add(h).is_some_and(|y| y <= height)
+            }),
+        ),
     ];
     match numbers.iter().find(|(_, is_good)| !is_good) {
         Some((what, _)) => Err(refuse(path, format!("{what} holds what cannot be"), again)),
@@ -349,8 +418,10 @@ fn parse(path: &Path, text: &str) -> Result<Calibration, CalibrationError> {
 
 fn read_text(path: &Path) -> Result<String, CalibrationError> {
     provenance::read_text(path, FILE_MAX_BYTES).map_err(|why| {
-        let why = std::error::Error::source(&why).map_or_else(|| why.to_string(), ToString::to_string);
-        let remedy = "make it with inspectd calibrate, or take `calibration` out of the station file";
+        let why =
+            std::error::Error::source(&why).map_or_else(|| why.to_string(), ToString::to_string);
+        let remedy =
+            "make it with inspectd calibrate, or take `calibration` out of the station file";
         refuse(path, why, remedy)
     })
 }

@@ -27,7 +27,7 @@ const CLIPPED_MAX: f64 = 0.001;
 pub const RESIDUAL_MAX_PERCENT: f64 = 2.0;
 
 /// What evens out the light: a small map of factors over the frame.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct GainMap {
     /// Cells across.
     pub columns: u32,
@@ -37,6 +37,13 @@ pub struct GainMap {
     pub frame_px: [u32; 2],
     /// For each cell, row by row: factors of red, green and blue.
     pub gains: Vec<[f32; 3]>,
+}
+
+/// Prints the size, not the factors.
+impl std::fmt::Debug for GainMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GainMap({}x{})", self.columns, self.rows)
+    }
 }
 
 /// A measured light.
@@ -95,7 +102,8 @@ impl Cells {
         let count = |side: u32| (side * CELLS).div_ceil(longest).clamp(2, side.max(2));
         let (columns, rows) = (count(picture.width), count(picture.height));
         let mut sums = vec![([0u64; 3], 0u64); (columns * rows) as usize];
-        let column_of: Vec<u32> = (0..picture.width).map(|x| cell(x, picture.width, columns)).collect();
+        let column_of: Vec<u32> =
+            (0..picture.width).map(|x| cell(x, picture.width, columns)).collect();
         let line_bytes = picture.width as usize * 3;
         for (y, line) in picture.data.chunks_exact(line_bytes).enumerate() {
             let row = cell(y as u32, picture.height, rows) * columns;
@@ -174,7 +182,10 @@ fn dark_level(darks: &[Sheet]) -> Result<[f32; 3], CalibrationError> {
     let level = mean.level();
     if level.iter().any(|value| *value > DARK_MAX) {
         return Err(light(
-            &format!("the dark pictures are {:.0} of 255 bright", level.iter().copied().fold(0.0, f64::max)),
+            &format!(
+                "the dark pictures are {:.0} of 255 bright",
+                level.iter().copied().fold(0.0, f64::max)
+            ),
             "put the cap on the lens, and keep exposure and gain as for the sheet",
         ));
     }
@@ -206,14 +217,15 @@ fn gains(cells: &Cells, dark: [f32; 3]) -> Result<GainMap, CalibrationError> {
     let total = |cell: &[f64; 3]| cell.iter().sum::<f64>();
     let brightest = net.iter().max_by(|a, b| total(a).total_cmp(&total(b))).copied();
     let brightest = brightest.unwrap_or([1.0; 3]);
-    let gain = |cell: &[f64; 3]| -> [f32; 3] {
-        std::array::from_fn(|c| (brightest[c] / cell[c]) as f32)
-    };
+    let gain =
+        |cell: &[f64; 3]| -> [f32; 3] { std::array::from_fn(|c| (brightest[c] / cell[c]) as f32) };
     let gains: Vec<[f32; 3]> = net.iter().map(gain).collect();
     let is_good = |gain: &f32| gain.is_finite() && (1.0 / GAIN_MAX..=GAIN_MAX).contains(gain);
     if !gains.iter().flatten().all(is_good) {
         return Err(light(
-            &format!("the darkest part of the frame gets less than 1/{GAIN_MAX} of the brightest one's light"),
+            &format!(
+                "the darkest part of the frame gets less than 1/{GAIN_MAX} of the brightest one's light"
+            ),
             "light it better, or open a smaller aperture: no arithmetic brings back what is not there",
         ));
     }
@@ -278,12 +290,15 @@ impl GainMap {
     /// # Errors
     /// What is wrong with it.
     pub fn from_png(bytes: &[u8], frame_px: [u32; 2]) -> Result<GainMap, String> {
-        let mut reader = image::ImageReader::with_format(std::io::Cursor::new(bytes), image::ImageFormat::Png);
+        let mut reader =
+            image::ImageReader::with_format(std::io::Cursor::new(bytes), image::ImageFormat::Png);
         let mut limits = image::Limits::default();
         (limits.max_image_width, limits.max_image_height) = (Some(CELLS), Some(CELLS));
         limits.max_alloc = Some(1 << 20);
         reader.limits(limits);
-        let image::DynamicImage::ImageRgb16(picture) = reader.decode().map_err(|why| why.to_string())? else {
+        let image::DynamicImage::ImageRgb16(picture) =
+            reader.decode().map_err(|why| why.to_string())?
+        else {
             return Err("it is no picture of 16 bits a channel".to_owned());
         };
         let (columns, rows) = picture.dimensions();

@@ -10,7 +10,7 @@ use super::lens::Lens;
 use super::plane::Plane;
 use crate::frame::Rgb8;
 use crate::roi::corrections::{self, Source};
-use crate::roi::{Area, Corrections, Region, RoiError, Shift};
+use crate::roi::{self, Area, Corrections, Region, RoiError, Shift};
 
 /// The name of the area in which the fiducial is looked for.
 const SEARCHED: &str = "the fiducial's search";
@@ -23,7 +23,7 @@ pub struct InUse {
     /// SHA-256 of the file, in hexadecimal.
     pub digest: String,
     corrector: Corrector,
-    corrections: Option<Corrections>,
+    corrections: Corrections,
     alignment: Option<(Fiducial, Region)>,
 }
 
@@ -53,12 +53,6 @@ impl Source for Corrector {
     }
 }
 
-impl Corrector {
-    fn changes_nothing(&self) -> bool {
-        self.lens.is_none() && self.plane.is_none() && self.gain.is_none()
-    }
-}
-
 impl InUse {
     /// Reads the calibration at `path` and prepares it for `regions`.
     ///
@@ -77,41 +71,30 @@ impl InUse {
             let area = Area::Pixels(fiducial.area(frame_px));
             (fiducial, Region { name: SEARCHED.to_owned(), area })
         });
-        let in_use = InUse {
+        let corrections = prepare(frame_px, &corrector, alignment.as_ref(), regions)?;
+        Ok(InUse {
             calibration: kept.calibration,
             digest: kept.digest,
             corrector,
-            corrections: None,
+            corrections,
             alignment,
-        };
-        in_use.for_regions(regions)
+        })
     }
 
-    /// The same for other regions: those of another recipe, or of a picture that is a region.
+    /// The same for other regions: those of another recipe.
     ///
     /// # Errors
     /// A region that does not lie in the calibrated frame.
-    pub fn for_regions(mut self, regions: &[Region]) -> Result<InUse, CalibrationError> {
-        self.corrections = None;
-        if self.corrector.changes_nothing() {
-            // The frame's own bytes are cut; only that the regions lie in it is asked.
-            let [width, height] = self.calibration.frame_px;
-            regions.iter().try_for_each(|region| region.rect_in(width, height).map(drop)).map_err(asked)?;
-            return Ok(self);
-        }
-        let margin = self.alignment.as_ref().map_or(0, |(fiducial, _)| fiducial.search_px);
-        let searched = self.alignment.iter().map(|(_, region)| region);
-        let all: Vec<Region> = regions.iter().chain(searched).cloned().collect();
-        let dark = self.corrector.dark;
-        let corrections =
-            Corrections::new(self.calibration.frame_px, &all, margin, dark, &self.corrector);
-        self.corrections = Some(corrections.map_err(asked)?);
-        Ok(self)
+    pub fn for_regions(&self, regions: &[Region]) -> Result<InUse, CalibrationError> {
+        let frame_px = self.calibration.frame_px;
+        let corrections = prepare(frame_px, &self.corrector, self.alignment.as_ref(), regions)?;
+        Ok(InUse { corrections, ..self.clone() })
     }
 
-    /// What `roi` is to be given; `None`: the frame's own bytes.
-    pub fn corrections(&self) -> Option<&Corrections> {
-        self.corrections.as_ref()
+    /// What `roi` is to be given. What was not measured is not corrected: without lens, plane and light
+    /// the bytes are those of the frame.
+    pub fn corrections(&self) -> &Corrections {
+        &self.corrections
     }
 
     /// Pixels of a millimetre, if the plane was measured.
@@ -126,7 +109,7 @@ impl InUse {
     pub fn align(&self, frame: &Rgb8) -> Option<Result<Found, String>> {
         let (fiducial, region) = self.alignment.as_ref()?;
         let cut = || {
-            let searched = crate::roi::part(frame, region, self.corrections())
+            let searched = roi::part(frame, region, Some(&self.corrections))
                 .map_err(|why: RoiError| why.to_string())?;
             let area = fiducial.area(self.calibration.frame_px);
             fiducial.find(&searched, area).map_err(|why: Lost| why.to_string())
@@ -149,6 +132,19 @@ impl Found {
     pub fn shift(&self) -> Shift {
         Shift { x: self.x.round() as i32, y: self.y.round() as i32 }
     }
+}
+
+/// The tables of the regions, and of the area in which the fiducial is looked for.
+fn prepare(
+    frame_px: [u32; 2],
+    corrector: &Corrector,
+    alignment: Option<&(Fiducial, Region)>,
+    regions: &[Region],
+) -> Result<Corrections, CalibrationError> {
+    let margin = alignment.map_or(0, |(fiducial, _)| fiducial.search_px);
+    let searched = alignment.map(|(_, region)| region);
+    let all: Vec<Region> = regions.iter().chain(searched).cloned().collect();
+    Corrections::new(frame_px, &all, margin, corrector.dark, corrector).map_err(asked)
 }
 
 fn asked(why: RoiError) -> CalibrationError {

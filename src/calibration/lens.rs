@@ -84,6 +84,15 @@ impl Lens {
         [(u - self.centre_px[0]) / self.focal_px[0], (v - self.centre_px[1]) / self.focal_px[1]]
     }
 
+    /// Logarithm of the camera's pixels in one of the straightened picture, as a geometric mean over the
+    /// directions, at a pixel of the camera's; `None` as [`Lens::straighten`].
+    pub fn log_scale(&self, pixel: [f64; 2]) -> Option<f64> {
+        let point = self.from_pixels(self.straighten(pixel)?);
+        let [[a, b], [c, d]] = self.bend_derivative(point);
+        let determinant = (a * d - b * c).abs();
+        (determinant > 0.0).then(|| 0.5 * determinant.ln())
+    }
+
     /// The pixel of the straightened picture that belongs to a pixel of the camera's; `None` where the
     /// model has no answer, far outside of what it was measured for.
     pub fn straighten(&self, pixel: [f64; 2]) -> Option<[f64; 2]> {
@@ -123,7 +132,8 @@ impl Lens {
     /// Whether the numbers can be those of a lens: finite, and a focal length above nothing.
     pub fn is_sane(&self) -> bool {
         let all = [self.focal_px, self.centre_px, self.radial, self.tangential];
-        all.iter().flatten().all(|number| number.is_finite()) && self.focal_px.iter().all(|f| *f > 1.0)
+        all.iter().flatten().all(|number| number.is_finite())
+            && self.focal_px.iter().all(|f| *f > 1.0)
     }
 }
 

@@ -12,6 +12,7 @@
 //! picture; `target` draws it; `file` alone reads and writes.
 
 pub mod align;
+pub mod assist;
 pub mod detect;
 mod error;
 pub mod file;

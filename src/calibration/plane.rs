@@ -10,6 +10,9 @@ use super::CalibrationError;
 use super::homography::{self, Match};
 use super::lens::Lens;
 
+/// Standard deviations of an uncertainty.
+const DEVIATIONS: f64 = 3.0;
+
 /// Places across and down at which the scale's uncertainty is computed; the largest counts.
 const PLACES: usize = 5;
 
@@ -24,7 +27,8 @@ pub struct Plane {
     pub to_straight: [f64; 9],
     /// Pixels of the corrected frame in a millimetre of the plane, everywhere the same.
     pub px_per_mm: f64,
-    /// The true figure lies within so much of it, anywhere in the frame, with 95 % probability.
+    /// The true figure lies within so much of it, anywhere in the frame: three standard deviations, from
+    /// how the corners missed the fits of lens and plane, and what the target's squares may be wrong by.
     pub px_per_mm_uncertainty: f64,
     /// Root mean square of the distances of the target's corners from the plane's grid, in pixels.
     pub rms_px: f64,
@@ -35,20 +39,21 @@ pub struct Plane {
 }
 
 /// Measures the plane from `matches`, which were seen by a camera with `lens` (`None`: it bends
-/// nothing). `target_uncertainty` is the share by which the printed target's squares may be wrong.
+/// nothing), whose lengths have a standard deviation of `lens_deviation` (a share).
+/// `target_uncertainty` is the share by which the printed target's squares may be wrong at most.
 ///
 /// # Errors
 /// Corners that determine no plane.
 pub fn measure(
     matches: &[Match],
-    lens: Option<&Lens>,
+    lens: Option<(&Lens, f64)>,
     frame_px: [u32; 2],
     target_uncertainty: f64,
     measured: jiff::Timestamp,
 ) -> Result<Plane, CalibrationError> {
     let straight = |pixel| match lens {
         None => Some(pixel),
-        Some(lens) => lens.straighten(pixel),
+        Some((lens, _)) => lens.straighten(pixel),
     };
     let matches = matches
         .iter()
@@ -70,8 +75,9 @@ pub fn measure(
         (largest, smallest) = (largest.max(scale), smallest.min(scale));
         worst = worst.max(deviation);
     }
-    // Two standard deviations: 95 of 100.
-    let share = 2.0 * worst.hypot(target_uncertainty / 2.0);
+    // Three deviations, as it is to hold everywhere at once, and not all errors are those of chance.
+    let random = DEVIATIONS * worst.hypot(lens.map_or(0.0, |(_, deviation)| deviation));
+    let share = random.hypot(target_uncertainty);
     let plane = Plane {
         measured,
         to_straight: rows(&to_straight),
@@ -123,7 +129,8 @@ fn squarely(
     (last.abs() > f64::EPSILON).then(|| (to_straight / last, px_per_mm))
 }
 
-fn places(frame_px: [u32; 2]) -> impl Iterator<Item = [f64; 2]> {
+/// Places all over a frame, its edges among them.
+pub(super) fn places(frame_px: [u32; 2]) -> impl Iterator<Item = [f64; 2]> {
     let at = move |axis: usize, step: usize| {
         (f64::from(frame_px[axis]) - 1.0) * step as f64 / (PLACES - 1) as f64
     };

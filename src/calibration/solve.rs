@@ -9,9 +9,10 @@ use levenberg_marquardt::{LeastSquaresProblem, LevenbergMarquardt, TerminationRe
 use nalgebra::storage::Owned;
 use nalgebra::{DMatrix, DVector, Dyn, Matrix3, Rotation3, Vector3};
 
+use super::CalibrationError;
 use super::homography::{self, Match};
 use super::lens::Lens;
-use super::CalibrationError;
+use super::plane;
 
 /// Fewest views: three determine a lens, the others say whether they were right.
 pub const VIEWS_MIN: usize = 5;
@@ -47,6 +48,8 @@ pub struct Solved {
     pub centre_deviation_px: [f64; 2],
     /// Standard deviation of k1 and k2.
     pub radial_deviation: [f64; 2],
+    /// Standard deviation of lengths in the straightened picture, as a share, where it is worst.
+    pub scale_deviation: f64,
     /// Root mean square of the distances between corners seen and corners computed, in pixels.
     pub rms_px: f64,
     /// The same for each view, in their order.
@@ -75,17 +78,20 @@ pub fn solve(
     let start = Lens::pinhole(first_focal(&matrices, frame_px), frame_px);
     let poses = matrices.iter().map(|matrix| pose(&start, matrix)).collect::<Vec<_>>();
     let problem = Problem { views, numbers: numbers(&start, &poses) };
-    let (problem, report) =
-        LevenbergMarquardt::new().with_patience(200).minimize(problem);
+    let (problem, report) = LevenbergMarquardt::new().with_patience(200).minimize(problem);
     // What cannot be bettered any more is as good as converged: exact corners end so.
     let is_done = matches!(report.termination, TerminationReason::NoImprovementPossible(_));
     if !is_done && !report.termination.was_successful() {
         return Err(CalibrationError::NoSolution { why: format!("{:?}", report.termination) });
     }
-    conclude(&problem, rms_max_px)
+    conclude(&problem, frame_px, rms_max_px)
 }
 
-fn conclude(problem: &Problem<'_>, rms_max_px: f64) -> Result<Solved, CalibrationError> {
+fn conclude(
+    problem: &Problem<'_>,
+    frame_px: [u32; 2],
+    rms_max_px: f64,
+) -> Result<Solved, CalibrationError> {
     let lens = problem.lens();
     let tilt_degrees = largest_tilt(problem);
     if !lens.is_sane() {
@@ -98,7 +104,8 @@ fn conclude(problem: &Problem<'_>, rms_max_px: f64) -> Result<Solved, Calibratio
     let view_rms_px = view_rms(problem, &misses);
     // Before what the views can tell: a wrong corner spoils that, too.
     if rms_px.is_nan() || rms_px > rms_max_px {
-        let worst = (0..view_rms_px.len()).max_by(|a, b| view_rms_px[*a].total_cmp(&view_rms_px[*b]));
+        let worst =
+            (0..view_rms_px.len()).max_by(|a, b| view_rms_px[*a].total_cmp(&view_rms_px[*b]));
         let worst = worst.unwrap_or_default();
         return Err(CalibrationError::Residual {
             rms_px,
@@ -121,6 +128,8 @@ fn conclude(problem: &Problem<'_>, rms_max_px: f64) -> Result<Solved, Calibratio
         focal_deviation_px: [deviation(0), deviation(1)],
         centre_deviation_px: [deviation(2), deviation(3)],
         radial_deviation: [deviation(4), deviation(5)],
+        scale_deviation: scale_deviation(problem, &(&inverse * variance), frame_px)
+            .ok_or(CalibrationError::Poses { tilt_degrees })?,
         rms_px,
         view_rms_px,
         tilt_degrees,
@@ -138,9 +147,15 @@ fn first_focal(matrices: &[Matrix3<f64>], frame_px: [u32; 2]) -> f64 {
     let [cx, cy] = frame_px.map(|side| (f64::from(side) - 1.0) / 2.0);
     let longest = f64::from(frame_px[0].max(frame_px[1]));
     let centred = Matrix3::new(
-        1.0 / longest, 0.0, -cx / longest,
-        0.0, 1.0 / longest, -cy / longest,
-        0.0, 0.0, 1.0,
+        1.0 / longest,
+        0.0,
+        -cx / longest,
+        0.0,
+        1.0 / longest,
+        -cy / longest,
+        0.0,
+        0.0,
+        1.0,
     );
     let (mut top, mut bottom) = (0.0, 0.0);
     for matrix in matrices {
@@ -167,8 +182,7 @@ fn first_focal(matrices: &[Matrix3<f64>], frame_px: [u32; 2]) -> f64 {
 fn pose(lens: &Lens, matrix: &Matrix3<f64>) -> [f64; POSE_NUMBERS] {
     let [fx, fy] = lens.focal_px;
     let [cx, cy] = lens.centre_px;
-    let inverse =
-        Matrix3::new(1.0 / fx, 0.0, -cx / fx, 0.0, 1.0 / fy, -cy / fy, 0.0, 0.0, 1.0);
+    let inverse = Matrix3::new(1.0 / fx, 0.0, -cx / fx, 0.0, 1.0 / fy, -cy / fy, 0.0, 0.0, 1.0);
     let h = inverse * matrix;
     let size = (h.column(0).norm() * h.column(1).norm()).sqrt();
     // The target lies before the camera.
@@ -322,6 +336,33 @@ impl LeastSquaresProblem<f64, Dyn, Dyn> for Problem<'_> {
     }
 }
 
+/// What the errors of the lens do to lengths, over the whole frame: their covariance through the
+/// derivatives of the local scale.
+fn scale_deviation(
+    problem: &Problem<'_>,
+    covariance: &DMatrix<f64>,
+    frame_px: [u32; 2],
+) -> Option<f64> {
+    let at = |pixel: [f64; 2]| {
+        let mut gradient = [0.0; LENS_NUMBERS];
+        for (number, slope) in gradient.iter_mut().enumerate() {
+            // Small against a deviation, and large against rounding.
+            let step = 1e-2 * covariance[(number, number)].sqrt().max(1e-12);
+            let moved = |by: f64| {
+                let mut numbers = problem.numbers.clone();
+                numbers[number] += by;
+                Problem { views: &[], numbers }.lens().log_scale(pixel)
+            };
+            *slope = (moved(step)? - moved(-step)?) / (2.0 * step);
+        }
+        let terms = (0..LENS_NUMBERS).flat_map(|i| (0..LENS_NUMBERS).map(move |j| (i, j)));
+        let variance: f64 =
+            terms.map(|(i, j)| gradient[i] * covariance[(i, j)] * gradient[j]).sum();
+        variance.is_finite().then(|| variance.max(0.0).sqrt())
+    };
+    plane::places(frame_px).map(at).try_fold(0.0f64, |worst, one| Some(worst.max(one?)))
+}
+
 fn view_rms(problem: &Problem<'_>, misses: &DVector<f64>) -> Vec<f64> {
     let mut from = 0;
     let mut all = Vec::new();
@@ -412,7 +453,10 @@ mod tests {
         assert!(matches!(why, CalibrationError::Poses { .. }), "{why}");
         let flat: Vec<View> = (0..6).map(|at| view([0.0, 0.0, f64::from(at) * 0.2])).collect();
         let why = solve(&flat, [800, 600], 1.0).expect_err("none is tilted");
-        assert!(matches!(why, CalibrationError::Poses { .. } | CalibrationError::Focal { .. }), "{why}");
+        assert!(
+            matches!(why, CalibrationError::Poses { .. } | CalibrationError::Focal { .. }),
+            "{why}"
+        );
         let why = solve(&same[..1], [800, 600], 1.0).expect_err("one picture").to_string();
         assert!(why.contains('1') && why.contains('5'), "{why}");
     }

@@ -109,7 +109,8 @@ impl Target {
                 self.columns, self.rows, self.square_mm
             ),
         )];
-        let length = |room: f64| if room >= RULER_MM { RULER_MM } else { (room / 10.0).floor() * 10.0 };
+        let length =
+            |room: f64| if room >= RULER_MM { RULER_MM } else { (room / 10.0).floor() * 10.0 };
         let across = length(side(self.columns));
         let down = length(side(self.rows));
         let below = size_mm[1] - 9.0;
@@ -137,7 +138,13 @@ impl Target {
 /// The ticks of a ruler: place, width, length.
 fn ruler(length_mm: f64) -> Vec<[f64; 3]> {
     let tick = |at: u32| {
-        let long = if at.is_multiple_of(10) { 5.0 } else if at.is_multiple_of(5) { 3.5 } else { 2.0 };
+        let long = if at.is_multiple_of(10) {
+            5.0
+        } else if at.is_multiple_of(5) {
+            3.5
+        } else {
+            2.0
+        };
         [f64::from(at), 0.15, long]
     };
     (0..=length_mm as u32).map(tick).collect()

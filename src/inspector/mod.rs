@@ -367,7 +367,7 @@ fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Cut 
             (Shift::default(), false)
         }
     };
-    let corrections = calibration.and_then(|calibration| calibration.corrections());
+    let corrections = calibration.map(|calibration| calibration.corrections());
     let mut crops = Vec::with_capacity(station.regions.len());
     for region in &station.regions {
         match roi::cut_corrected(&frame.picture, region, corrections, shift) {

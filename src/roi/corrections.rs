@@ -51,7 +51,7 @@ impl Entry {
 }
 
 /// The table of one rectangle of the corrected frame.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Table {
     rect: RectPx,
     columns: usize,
@@ -146,6 +146,13 @@ fn widened(rect: RectPx, margin: u32, frame: [u32; 2]) -> RectPx {
     RectPx { x, y, width: right - x, height: bottom - y }
 }
 
+/// Prints the place, not a hundred thousand entries.
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({:?})", self.rect)
+    }
+}
+
 impl Table {
     fn new(rect: RectPx, source: &dyn Source) -> Table {
         // One entry beyond the last pixel, so that each pixel lies between two.
@@ -202,7 +209,8 @@ fn share(at: u32) -> f32 {
 fn sample(frame: &Rgb8, entry: Entry, dark: [f32; 3]) -> [u8; 3] {
     let (right, bottom) = ((frame.width - 1) as f32, (frame.height - 1) as f32);
     // Half a pixel beyond the outermost centres belongs to the outermost pixels. No number is outside.
-    let inside = entry.x >= -0.5 && entry.x <= right + 0.5 && entry.y >= -0.5 && entry.y <= bottom + 0.5;
+    let inside =
+        entry.x >= -0.5 && entry.x <= right + 0.5 && entry.y >= -0.5 && entry.y <= bottom + 0.5;
     if !inside {
         return [PADDING; 3];
     }

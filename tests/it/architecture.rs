@@ -10,6 +10,8 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("frame", &["clock"]),
     ("roi", &["frame"]),
+    ("calibration", &["frame", "provenance", "roi"]),
+    ("fitness", &["roi", "station", "vlm"]),
     ("simulate", &["frame"]),
     ("camera", &["frame", "clock"]),
     ("trigger", &["frame", "clock"]),
@@ -18,7 +20,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("verdict", &["vlm"]),
     ("capacity", &["provenance", "roi", "station", "vlm"]),
     ("hard", &["clock", "inspection", "plc", "verdict"]),
-    ("station", &["camera", "hard", "plc", "roi", "trigger", "verdict", "vlm"]),
+    ("station", &["calibration", "camera", "hard", "plc", "roi", "trigger", "verdict", "vlm"]),
     ("inspection", &["clock", "frame", "roi", "verdict", "vlm"]),
     ("plc", &["clock", "inspection"]),
     ("inspector", &["clock", "frame", "inspection", "roi", "station", "verdict", "vlm"]),
@@ -29,6 +31,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "calibration",
             "camera",
             "hard",
             "plc",

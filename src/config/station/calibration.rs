@@ -47,12 +47,15 @@ pub fn for_recipe(
     station: Option<&Arc<InUse>>,
     regions: &[Region],
 ) -> Option<Arc<InUse>> {
-    let in_use = InUse::clone(station?);
-    match in_use.for_regions(regions) {
+    match station?.for_regions(regions) {
         Ok(in_use) => Some(Arc::new(in_use)),
         Err(why) => {
             let remedy = "correct the regions of this recipe, or the station's calibration";
-            top.error(top.span(), format!("the calibration does not serve this recipe: {why}"), remedy);
+            top.error(
+                top.span(),
+                format!("the calibration does not serve this recipe: {why}"),
+                remedy,
+            );
             None
         }
     }

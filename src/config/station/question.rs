@@ -122,7 +122,11 @@ fn read_length(table: &mut Reader<'_>, px: &'static str, mm: &'static str) -> Op
     let in_mm = table.number(mm, LENGTH_RANGE);
     if let (Some(_), Some(second)) = (&in_px, &in_mm) {
         let title = format!("{} has both `{px}` and `{mm}`", table.name());
-        table.error(second.span(), title, format!("keep `{mm}` if the camera is calibrated, else `{px}`"));
+        table.error(
+            second.span(),
+            title,
+            format!("keep `{mm}` if the camera is calibrated, else `{px}`"),
+        );
         return None;
     }
     let in_px = in_px.map(|length| Length::Px(length.into_inner()));
