@@ -12,6 +12,8 @@ use super::CalibrationError;
 const MARGIN_MM: f64 = 20.0;
 /// A ruler's length in millimetres, on paper that is large enough.
 const RULER_MM: f64 = 100.0;
+/// Height of the words: so small that they fit an A5.
+const WORDS_MM: f64 = 3.2;
 /// Fewest squares along a side: fewer leave too few corners.
 const SQUARES_MIN: u32 = 5;
 /// Most: a corner every 5 px of a large camera.
@@ -102,7 +104,7 @@ impl Target {
         }
         let mut words = vec![(
             [left, 9.0],
-            4.0,
+            WORDS_MM,
             format!(
                 "inspectd: checkerboard, {} x {} squares of {} mm. Print at 100 %, without \"fit to page\". \
                  Keep the white rim.",
@@ -123,14 +125,8 @@ impl Target {
             boxes.push([beside, top + at - width / 2.0, *tick, *width]);
         });
         boxes.push([beside - 0.2, top, 0.2, down]);
-        words.push((
-            [left + across + 3.0, below],
-            4.0,
-            format!(
-                "{across} mm across, {down} mm down at the left: measure both, and give the side of a \
-                 square as it was printed."
-            ),
-        ));
+        let text = format!("{across} mm. Measure it, and the {down} mm at the left.");
+        words.push(([left + across + 3.0, below], WORDS_MM, text));
         Drawing { size_mm, boxes, words }
     }
 }

@@ -349,8 +349,8 @@ fn pictures_that_tell_nothing_are_refused_with_what_to_do() {
 fn a_sheet_that_is_not_even_is_no_flat_field() {
     let bench = Bench::new();
     for at in 0..3u32 {
-        let shadow = CAMERA
-            .picture(u64::from(at), |[x, _]| if x > 0.1 * f64::from(at) { 150.0 } else { 90.0 });
+        let edge = 320 + 64 * at as usize;
+        let shadow = CAMERA.shaded(u64::from(at), |x, _| if x > edge { 150.0 } else { 90.0 });
         bench.picture(&format!("white/{at}.png"), &shadow);
     }
     let mut command = bench.command("flat");

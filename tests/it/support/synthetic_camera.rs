@@ -3,6 +3,8 @@
 //! It shares no line with what it tests: the lens is bent by its own formula, rays are straightened by
 //! repetition instead of Newton's steps, and each pixel is the mean of 9 rays.
 
+use std::sync::OnceLock;
+
 use inspectd::frame::Rgb8;
 use rand::Rng;
 use rand::SeedableRng;
@@ -75,26 +77,25 @@ fn product(a: &[[f64; 3]; 3], b: &[[f64; 3]; 3]) -> [[f64; 3]; 3] {
 /// A camera that can take pictures.
 pub struct SyntheticCamera {
     pub truth: Truth,
-    /// The straightened ray of each part of a pixel, row by row.
-    rays: Vec<[f32; 2]>,
+    /// The straightened ray of each part of a pixel, row by row; made when they are first needed.
+    rays: OnceLock<Vec<[f32; 2]>>,
 }
 
 impl SyntheticCamera {
     pub fn new(truth: Truth) -> SyntheticCamera {
-        let [width, height] = truth.size;
+        SyntheticCamera { truth, rays: OnceLock::new() }
+    }
+
+    fn rays(&self) -> &[[f32; 2]] {
+        let [width, height] = self.truth.size;
         let across = width * RAYS;
-        let rays = (0..height * RAYS)
-            .into_par_iter()
-            .flat_map_iter(|row| {
-                let truth = &truth;
-                (0..across).map(move |column| {
-                    // The centre of pixel 0 is 0, its left edge -0.5.
-                    let at = |ray: usize| (ray as f64 + 0.5) / RAYS as f64 - 0.5;
-                    truth.ray([at(column), at(row)]).map(|x| x as f32)
-                })
-            })
-            .collect();
-        SyntheticCamera { truth, rays }
+        // The centre of pixel 0 is 0, its left edge -0.5.
+        let at = |ray: usize| (ray as f64 + 0.5) / RAYS as f64 - 0.5;
+        let line = |row: usize| {
+            let ray = move |column| self.truth.ray([at(column), at(row)]).map(|x| x as f32);
+            (0..across).map(ray)
+        };
+        self.rays.get_or_init(|| (0..height * RAYS).into_par_iter().flat_map_iter(line).collect())
     }
 
     /// A picture of a target of `columns` x `rows` squares of `square_mm`, its first corner at (0, 0).
@@ -114,25 +115,29 @@ impl SyntheticCamera {
 
     /// A picture of light that is `level` everywhere.
     pub fn even(&self, level: f64, seed: u64) -> Rgb8 {
-        self.picture(seed, |_| level)
+        self.shaded(seed, |_, _| level)
     }
 
     /// A picture of what `light` says of each straightened ray.
     pub fn picture(&self, seed: u64, light: impl Fn([f64; 2]) -> f64 + Sync) -> Rgb8 {
-        let [width, height] = self.truth.size;
-        let across = width * RAYS;
-        let light_of = |x: usize, y: usize| {
+        let (across, rays) = (self.truth.size[0] * RAYS, self.rays());
+        self.shaded(seed, |x, y| {
             let ray = |i: usize| {
                 let at = (y * RAYS + i / RAYS) * across + x * RAYS + i % RAYS;
-                light(self.rays[at].map(f64::from))
+                light(rays[at].map(f64::from))
             };
             // Where all corners of a pixel are alike, so is what lies between: that saves most rays.
             let corners = [0, RAYS - 1, RAYS * (RAYS - 1), RAYS * RAYS - 1].map(ray);
-            if corners.iter().all(|light| *light == corners[0]) {
-                return corners[0];
+            match corners.iter().all(|light| *light == corners[0]) {
+                true => corners[0],
+                false => (0..RAYS * RAYS).map(ray).sum::<f64>() / (RAYS * RAYS) as f64,
             }
-            (0..RAYS * RAYS).map(ray).sum::<f64>() / (RAYS * RAYS) as f64
-        };
+        })
+    }
+
+    /// A picture of the light that falls on each pixel, without vignetting, darkness and noise.
+    pub fn shaded(&self, seed: u64, light_of: impl Fn(usize, usize) -> f64 + Sync) -> Rgb8 {
+        let [width, height] = self.truth.size;
         let mut picture = Rgb8::new(width as u32, height as u32);
         picture.data.par_chunks_exact_mut(width * 3).enumerate().for_each(|(y, line)| {
             let mut random = ChaCha8Rng::seed_from_u64(seed ^ ((y as u64) << 32));
