@@ -184,17 +184,24 @@ impl Table {
 
     fn fill(&self, frame: &Rgb8, rect: RectPx, dark: [f32; 3]) -> Rgb8 {
         let mut out = Rgb8::new(rect.width, rect.height);
+        let first = rect.x - self.rect.x;
         let line_bytes = rect.width as usize * 3;
         for (row, line) in out.data.chunks_exact_mut(line_bytes).enumerate() {
             let y = rect.y - self.rect.y + row as u32;
-            let (above, down) = ((y >> STEP_SHIFT) as usize * self.columns, share(y));
-            for (column, pixel) in line.chunks_exact_mut(3).enumerate() {
-                let x = rect.x - self.rect.x + column as u32;
-                let at = above + (x >> STEP_SHIFT) as usize;
-                let top = self.entries[at].between(self.entries[at + 1], share(x));
-                let below = at + self.columns;
-                let bottom = self.entries[below].between(self.entries[below + 1], share(x));
-                pixel.copy_from_slice(&sample(frame, top.between(bottom, down), dark));
+            let above = (y >> STEP_SHIFT) as usize * self.columns;
+            // Down first, once for the pixels between two columns of the table.
+            let at = |column: usize| {
+                let (top, bottom) = (above + column, above + self.columns + column);
+                self.entries[top].between(self.entries[bottom], share(y))
+            };
+            let mut column = (first >> STEP_SHIFT) as usize;
+            let (mut left, mut right) = (at(column), at(column + 1));
+            for (x, pixel) in (first..).zip(line.chunks_exact_mut(3)) {
+                if (x >> STEP_SHIFT) as usize != column {
+                    column += 1;
+                    (left, right) = (right, at(column + 1));
+                }
+                pixel.copy_from_slice(&sample(frame, left.between(right, share(x)), dark));
             }
         }
         out
@@ -215,20 +222,26 @@ fn sample(frame: &Rgb8, entry: Entry, dark: [f32; 3]) -> [u8; 3] {
         return [PADDING; 3];
     }
     let (x, y) = (entry.x.clamp(0.0, right), entry.y.clamp(0.0, bottom));
-    let (left, top) = (x as usize, y as usize);
+    // The last pixel is all of the right one of the last two: a region is never one pixel wide.
+    let (left, top) =
+        ((x as usize).min(frame.width as usize - 2), (y as usize).min(frame.height as usize - 2));
     let (across, down) = (x - left as f32, y - top as f32);
     let width = frame.width as usize;
-    let next = if left + 1 < width { 3 } else { 0 };
-    let below = if top + 1 < frame.height as usize { width * 3 } else { 0 };
     let at = (top * width + left) * 3;
-    std::array::from_fn(|channel| {
-        let value = |offset: usize| f32::from(frame.data[at + offset + channel]);
-        let upper = value(0) + (value(next) - value(0)) * across;
-        let lower = value(below) + (value(below + next) - value(below)) * across;
-        let read = upper + (lower - upper) * down;
+    let upper: &[u8] = &frame.data[at..at + 6];
+    let lower: &[u8] = &frame.data[at + width * 3..at + width * 3 + 6];
+    let mut out = [0; 3];
+    for channel in 0..3 {
+        let mix = |line: &[u8]| {
+            let (one, next) = (f32::from(line[channel]), f32::from(line[channel + 3]));
+            one + (next - one) * across
+        };
+        let (above, below) = (mix(upper), mix(lower));
+        let read = above + (below - above) * down;
         // `as` holds the number within 0 to 255.
-        ((read - dark[channel]) * entry.gain[channel] + 0.5) as u8
-    })
+        out[channel] = ((read - dark[channel]) * entry.gain[channel] + 0.5) as u8;
+    }
+    out
 }
 
 #[cfg(test)]

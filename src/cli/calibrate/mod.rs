@@ -15,7 +15,7 @@ use crate::provenance;
 pub(super) use fitness::warnings;
 
 pub const EXAMPLES: &str = "\
-Examples, in the order of the work:
+Examples:
   inspectd calibrate target --square-mm 10 --paper a4 --out target.pdf
   inspectd calibrate live --station press-3                       (turn the lens and watch)
   inspectd calibrate lens --station press-3 --pictures lens/ --square-mm 9.98
@@ -25,9 +25,10 @@ Examples, in the order of the work:
   inspectd calibrate reference --station press-3 --picture good.png --fiducial 40,60,96,96
   inspectd calibrate fitness --station press-3
 
-The steps write calibration/STATION.toml beside the main configuration file, and pictures beside that.
-A station uses it once its file says  calibration = \"../calibration/STATION.toml\"; regions are then
-rectangles of the corrected frame, which `show` writes. Each step can be repeated alone.";
+That is the order of the work; each step can be repeated alone. What is measured is kept in
+calibration/STATION.toml beside the main configuration file. A station uses it once its file says
+calibration = \"../calibration/STATION.toml\"; regions are then rectangles of the corrected frame,
+which `show` writes.";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
