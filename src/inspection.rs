@@ -179,7 +179,8 @@ pub struct Times {
 pub struct Evidence {
     /// The region.
     pub region: String,
-    /// What was cut, in frame pixels.
+    /// What was cut, in pixels of the frame, or of the corrected frame where `digests` names a
+    /// calibration; moved with the part, if regions move.
     pub frame_px: RectPx,
     /// SHA-256 of the file, in hexadecimal; the file is `evidence/ab/abcd….png`.
     pub sha256: String,
@@ -231,6 +232,10 @@ pub struct Digests {
     /// none, so that such a record is what it was before there were adapters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adapters: BTreeMap<String, String>,
+    /// The camera's calibration. Left out where there is none, so that such a record is what it was
+    /// before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
 }
 
 /// What a model computes on. Two processors, or two precisions, may round an answer differently.

@@ -12,6 +12,7 @@
 
 pub mod bench;
 pub mod builtin;
+pub mod calibration;
 pub mod camera;
 pub mod capacity;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod daemon;
 pub mod evaluate;
 pub mod expected;
 pub mod fault;
+pub mod fitness;
 pub mod frame;
 pub mod hard;
 pub mod inspection;

@@ -1,8 +1,10 @@
 //! A station: one camera, its trigger, and a recipe, which says what to look at, what to ask and
 //! how to judge one product.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::calibration::InUse;
 use crate::camera;
 use crate::hard::Outputs;
 use crate::plc;
@@ -23,6 +25,8 @@ pub struct Station {
     pub recipe: String,
     /// Where frames come from.
     pub camera: camera::Options,
+    /// What is known of that camera; `None`: frames are taken as they come.
+    pub calibration: Option<Arc<InUse>>,
     /// When a frame is to be inspected.
     pub trigger: trigger::Options,
     /// The named rectangles.
@@ -78,6 +82,26 @@ pub struct Question {
     pub adapter: Option<AdapterRef>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// The smallest things that it must see, as far as somebody wrote them down.
+    pub smallest: Smallest,
+}
+
+/// The smallest things that a question must see.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Smallest {
+    /// Height of the smallest text's capitals.
+    pub text: Option<Length>,
+    /// Length of the smallest defect.
+    pub defect: Option<Length>,
+}
+
+/// A length, as somebody wrote it down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Length {
+    /// Pixels of the frame, or of the corrected frame where there is a calibration.
+    Px(f64),
+    /// Millimetres of the plane that was calibrated.
+    Mm(f64),
 }
 
 impl Station {

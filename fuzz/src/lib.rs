@@ -5,11 +5,13 @@
 //! The long run (`scripts/fuzz`) and the short one (`tests/it/fuzz.rs`) share this file, so that the program
 //! itself carries nothing of it.
 
+mod calibration;
 mod configuration;
 mod line;
 mod model;
 mod record;
 
+pub use calibration::calibration;
 pub use configuration::{main_toml, station_toml};
 pub use line::{answer, command, expect, picture, sparkplug_command};
 pub use model::{adapter, gguf, model_config, model_index, safetensors, tokenizer};
@@ -19,10 +21,11 @@ pub use record::{anchors, manifest, serial_list};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("adapter", adapter),
     ("anchors", anchors),
     ("answer", answer),
+    ("calibration", calibration),
     ("command", command),
     ("expect", expect),
     ("gguf", gguf),

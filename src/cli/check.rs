@@ -26,7 +26,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let colour = io::stdout().is_terminal();
     let out = &mut io::stdout().lock();
-    match config::check::run_with(&arguments.config.path, out, colour, &capacity)? {
+    let look = |loaded: &Loaded| {
+        let (mut problems, lines) = capacity(loaded);
+        problems.extend(super::calibrate::warnings(loaded));
+        (problems, lines)
+    };
+    match config::check::run_with(&arguments.config.path, out, colour, &look)? {
         config::check::Checked::Good => Ok(()),
         config::check::Checked::Bad => {
             Err(Exit::Usage

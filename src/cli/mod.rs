@@ -3,6 +3,7 @@
 mod adapter;
 mod audit;
 mod bench;
+mod calibrate;
 mod camera;
 mod check;
 mod demo;
@@ -28,8 +29,9 @@ pub use exit::Exit;
 ///
 /// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
-/// evaluation's own check failed, a stage is slower than `bench --fail-above` allows, or a serial that
-/// was tried does not hold; 7 `audit verify` found the audit log broken.
+/// evaluation's own check failed, a stage is slower than `bench --fail-above` allows, a serial that was
+/// tried does not hold, pictures are not good enough to calibrate by, or what a question must see is too
+/// small; 7 `audit verify` found the audit log broken.
 #[derive(Parser, Debug)]
 #[command(name = "inspectd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -63,6 +65,9 @@ enum Command {
     /// Measure the engine on this machine, stage by stage, and compare with earlier figures.
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Arguments),
+    /// Measure a station's camera, and say whether the model can see what it is asked about.
+    #[command(after_help = calibrate::EXAMPLES)]
+    Calibrate(calibrate::Arguments),
     /// Read the audit log, verify it, and record what an operator decided.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Arguments),
@@ -113,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Serial(arguments) => serial::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),

@@ -179,6 +179,10 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
     let simulated = if station.is_simulated { ", simulated" } else { "" };
     writeln!(out, "station    {} (recipe {}{simulated})", station.name, station.recipe)?;
     writeln!(out, "  camera   {}", source(&station.camera.source))?;
+    if let Some(used) = &station.calibration {
+        let [width, height] = used.calibration.frame_px;
+        writeln!(out, "  calibrated for {width}x{height} px, digest {}", used.digest)?;
+    }
     writeln!(out, "  trigger  {}", trigger(&station.trigger))?;
     writeln!(
         out,

@@ -142,9 +142,8 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
         }
         problems.extend(sink.into_sorted());
         let Some(station) = read.station else { continue };
-        let calibration = read.calibration.as_deref();
-        let texts: Vec<&str> =
-            calibration.into_iter().chain([source.text(), main.text()]).collect();
+        let references = read.references.as_deref();
+        let texts: Vec<&str> = references.into_iter().chain([source.text(), main.text()]).collect();
         let station = Station { config_digest: digest(&texts), ..station };
         let others = read_recipes(&station, &read.recipes, &texts, problems);
         stations.push(Station { other_recipes: others, ..station });
@@ -186,10 +185,10 @@ fn read_recipes(
         let Some(source) = read_source(&named.file, problems) else { continue };
         let Some(tree) = read_tree(&source, problems) else { continue };
         let sink = Sink::default();
-        let (recipe, calibration) =
+        let (recipe, references) =
             station::recipe::read(Reader::top(&source, &tree, &sink), station, named.index);
         problems.extend(sink.into_sorted());
-        let own = calibration.as_deref().into_iter().chain([source.text()]);
+        let own = references.as_deref().into_iter().chain([source.text()]);
         let texts: Vec<&str> = own.chain(around.iter().copied()).collect();
         recipes.push(Station { config_digest: digest(&texts), ..recipe });
     }
@@ -210,7 +209,7 @@ fn note_twin(sink: &Sink, name: &str, place: &Place, names: &[(String, Place)]) 
 /// of the main file, one after the other: what `cat stations/x.toml inspectd.toml | sha256sum` prints.
 /// A station file names its camera and trigger, which a recipe file cannot, and a main file its device:
 /// so no other row of good files with another meaning joins to the same bytes.
-/// A calibration file stands before the file that names it.
+/// A file of references stands before the file that names it.
 fn digest(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     texts.iter().for_each(|text| hash.update(text.as_bytes()));

@@ -52,6 +52,8 @@ pub fn whole_picture_station(station: &Station) -> Station {
         // Limits and references are those of a camera's frames, which a set does not hold.
         quality: Gate::default(),
         regions: station.regions.iter().map(whole).collect(),
+        // What a region sees has been corrected already.
+        calibration: None,
         // An evaluation asks whether answers are right, not whether this machine is fast.
         deadline: std::time::Duration::from_secs(3600),
         ..station.clone()

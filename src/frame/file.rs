@@ -71,8 +71,8 @@ pub fn decode(bytes: Vec<u8>) -> Result<Rgb8, String> {
         .ok_or_else(|| "its size does not fit its bytes".to_owned())
 }
 
-/// Anything but a file is refused before it is opened, as opening a pipe would wait for a writer.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+/// The bytes of a picture's file. Anything but a file is refused before it is opened, as opening a pipe would wait for a writer.
+pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is not a file"));
     }

@@ -53,8 +53,8 @@ impl Clerk {
         let unknown = || Reason::new("frame_lost", "There is no picture of this part.");
         look.problems.push(part.missed.clone().unwrap_or_else(unknown));
         if let Some(frame) = &part.frame {
-            let crops = cut_all(&part.station, frame, &mut look.problems);
-            keep_all(&crops, keeper, &mut look);
+            let cut = cut_all(&part.station, frame, &mut look.problems);
+            keep_all(&cut.crops, keeper, &mut look);
         }
         self.prove(&mut look);
         let decided = self.now();
@@ -125,6 +125,7 @@ impl Clerk {
                 config: station.config_digest.clone(),
                 program: self.program_digest.clone(),
                 adapters: adapters(station),
+                calibration: station.calibration.as_ref().map(|used| used.digest.clone()),
             },
             computed_on: self.decider.computed_on.clone(),
             is_simulated: station.is_simulated,

@@ -23,7 +23,7 @@ use crate::clock::Stamp;
 use crate::frame::{Frame, Rgb8};
 use crate::inspection::{Asked, Evidence, ForeignId, Inspection, Timings};
 use crate::quality::{Check, FixedMeasures, RegionMeasures, What};
-use crate::roi::{self, Crop};
+use crate::roi::{self, Crop, Shift};
 use crate::station::{Question, Station};
 use crate::verdict::{self, Finding, Outcome, Reason, SerialFacts, Verdict, finding};
 use crate::vlm::ask::Answer;
@@ -190,7 +190,7 @@ impl<M: Model> Inspector<M> {
     ) -> bool {
         let deadline = Instant::now() + time_left(part, taken);
         let started = Instant::now();
-        let crops = cut_all(&part.station, frame, &mut look.problems);
+        let Cut { crops, is_aligned } = cut_all(&part.station, frame, &mut look.problems);
         look.timings.crop_ms = millis(started.elapsed());
         let started = Instant::now();
         look.measure(&part.station, frame, &crops);
@@ -198,7 +198,8 @@ impl<M: Model> Inspector<M> {
 
         let tells_early = part.station.plc.as_ref().is_some_and(|plc| plc.partial);
         let (mut was_offered, mut was_told) = (false, false);
-        let questions = &part.station.questions;
+        // Where the part is not known to be, nothing is asked: the answer would be about another place.
+        let questions = if is_aligned { part.station.questions.as_slice() } else { &[] };
         for (at, question) in questions.iter().enumerate() {
             let started = Instant::now();
             self.ask(part, question, &crops, deadline, look);
@@ -383,15 +384,35 @@ fn read(question: &Question, answer: &Answer) -> Result<Vec<Finding>, finding::O
     finding::read(&question.name, &region, &question.task.expected(), &answer.text, confidence)
 }
 
-fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Vec<Crop> {
+/// The regions of one frame.
+struct Cut {
+    crops: Vec<Crop>,
+    /// The part lies where the regions are, as far as somebody looks.
+    is_aligned: bool,
+}
+
+/// Cuts every region, moved with the part. Where the part was not found they are cut unmoved, as
+/// evidence of what was there instead.
+fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Cut {
+    let calibration = station.calibration.as_deref();
+    let found = calibration.and_then(|calibration| calibration.align(&frame.picture));
+    let (shift, is_aligned) = match found {
+        None => (Shift::default(), true),
+        Some(Ok(found)) => (found.shift(), true),
+        Some(Err(why)) => {
+            problems.push(Reason::new("alignment_lost", why));
+            (Shift::default(), false)
+        }
+    };
+    let corrections = calibration.map(|calibration| calibration.corrections());
     let mut crops = Vec::with_capacity(station.regions.len());
     for region in &station.regions {
-        match roi::cut(&frame.picture, region) {
+        match roi::cut_corrected(&frame.picture, region, corrections, shift) {
             Ok(crop) => crops.push(crop),
             Err(error) => problems.push(Reason::new("region", error.to_string())),
         }
     }
-    crops
+    Cut { crops, is_aligned }
 }
 
 fn keep_all(crops: &[Crop], keeper: &dyn EvidenceKeeper, look: &mut Look) {

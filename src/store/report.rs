@@ -286,6 +286,9 @@ fn write_rest(
         let text = format!("{}, {}{}", on.processor, on.precision, fallback.unwrap_or_default());
         field("Computed", &text, out)?;
     }
+    if let Some(digest) = &look.digests.calibration {
+        field("Calibration", digest, out)?;
+    }
     field("Config", &look.digests.config, out)?;
     field("Program", &look.digests.program, out)
 }

@@ -62,6 +62,11 @@ impl Layout {
         self.rows * self.columns
     }
 
+    /// The picture's own size inside the tiles, in pixels: (width, height).
+    pub fn scaled(&self) -> (usize, usize) {
+        self.scaled
+    }
+
     /// Size of the padded picture in pixels: (height, width), as `image_sizes` of the published
     /// processor.
     pub fn padded(&self) -> (usize, usize) {

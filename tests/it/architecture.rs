@@ -11,6 +11,8 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("frame", &["clock"]),
     ("roi", &["frame"]),
     ("quality", &["frame", "roi"]),
+    ("calibration", &["frame", "provenance", "roi"]),
+    ("fitness", &["roi", "station", "vlm"]),
     ("simulate", &["frame"]),
     ("platform", &[]),
     ("camera", &["clock", "frame", "platform"]),
@@ -20,7 +22,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("verdict", &["vlm"]),
     ("capacity", &["provenance", "roi", "station", "vlm"]),
     ("hard", &["clock", "inspection", "plc", "verdict"]),
-    ("station", &["camera", "hard", "plc", "quality", "roi", "trigger", "verdict", "vlm"]),
+    (
+        "station",
+        &["calibration", "camera", "hard", "plc", "quality", "roi", "trigger", "verdict", "vlm"],
+    ),
     ("inspection", &["clock", "frame", "quality", "roi", "verdict", "vlm"]),
     ("plc", &["clock", "inspection"]),
     ("inspector", &["clock", "frame", "inspection", "quality", "roi", "station", "verdict", "vlm"]),
@@ -31,6 +36,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "calibration",
             "camera",
             "hard",
             "frame",

@@ -28,8 +28,18 @@ fn pictures(dir: &Path, count: u64) -> PathBuf {
 #[test]
 fn help_shows_examples_for_every_command() {
     for command in [
-        "run", "check", "inspect", "demo", "simulate", "evaluate", "bench", "audit", "model",
-        "serial", "modbus",
+        "run",
+        "check",
+        "inspect",
+        "demo",
+        "simulate",
+        "evaluate",
+        "bench",
+        "audit",
+        "model",
+        "serial",
+        "modbus",
+        "calibrate",
     ] {
         let output = inspectd().args([command, "--help"]).assert().success().get_output().clone();
         let text = String::from_utf8(output.stdout).expect("UTF-8");

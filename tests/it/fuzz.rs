@@ -210,8 +210,8 @@ macro_rules! short_runs {
 }
 
 short_runs! {
-    adapter anchors answer command expect gguf main_toml manifest model_config model_index picture
-    safetensors serial_list sparkplug_command station_toml tokenizer
+    adapter anchors answer calibration command expect gguf main_toml manifest model_config model_index
+    picture safetensors serial_list sparkplug_command station_toml tokenizer
 }
 
 #[test]

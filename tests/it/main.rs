@@ -9,6 +9,8 @@ mod adapters;
 mod architecture;
 mod backup;
 mod bench;
+mod calibration;
+mod calibration_use;
 #[cfg(feature = "gst")]
 mod camera;
 mod camera_command;

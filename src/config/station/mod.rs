@@ -2,6 +2,7 @@
 
 pub(super) mod adapter;
 mod answer;
+mod calibration;
 mod camera;
 mod check_digit;
 mod controls;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::reader::Reader;
+use crate::roi::Region;
 use crate::station::Station;
 
 /// Default time from the trigger to the verdict.
@@ -38,8 +40,8 @@ pub struct Read {
     pub station: Option<Station>,
     /// The files of its other recipes.
     pub recipes: Vec<recipe::Named>,
-    /// The text of its calibration file, if it names one.
-    pub calibration: Option<String>,
+    /// The text of the file with its pictures' references, if it names one.
+    pub references: Option<String>,
 }
 
 /// Reads one whole station file. What is wrong is noted in the reader; the digest is filled in by
@@ -58,8 +60,10 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let trigger = trigger::read(top.table("trigger"));
     let quality = quality::read(&mut top, None);
     let regions = region::read(&mut top, quality.limits());
-    let (quality, calibration) = quality.into_gate(&top, &regions);
+    let (quality, references) = quality.into_gate(&top, &regions);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
+    let areas: Vec<Region> = regions.iter().filter_map(|named| named.region.clone()).collect();
+    let calibration = calibration::read(&mut top, &areas, camera.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
     let recipe_index = top.whole("recipe_index", recipe::INDEX_RANGE);
     let recipe_index = recipe_index.map_or(1, |index| index.into_inner() as u32);
@@ -76,7 +80,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
         camera,
         trigger,
         quality,
-        regions: regions.into_iter().filter_map(|named| named.region).collect(),
+        calibration,
+        regions: areas,
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
         deadline: Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64),
@@ -90,5 +95,5 @@ pub fn read(mut top: Reader<'_>) -> Read {
         other_recipes: vec![],
         config_digest: String::new(),
     });
-    Read { name, station, recipes, calibration }
+    Read { name, station, recipes, references }
 }

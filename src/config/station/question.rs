@@ -8,7 +8,7 @@ use super::adapter;
 use super::answer;
 use super::prompt;
 use super::region::Named;
-use crate::station::{Question, Task};
+use crate::station::{Length, Question, Smallest, Task};
 use crate::verdict::CheckDigit;
 use crate::vlm::AdapterRef;
 use crate::vlm::config::MAX_NUM_CROPS;
@@ -29,6 +29,9 @@ const EXAMPLES_MAX: usize = 8;
 
 /// Most tokens of an answer that the sampler serves.
 const TOKENS_MAX: i64 = 8192;
+
+/// What the smallest text or defect may measure, in pixels or millimetres.
+const LENGTH_RANGE: std::ops::RangeInclusive<f64> = 0.001..=100_000.0;
 
 /// System text of a question that gives none.
 pub const SYSTEM_DEFAULT: &str = "You are a precise visual analyst. Report only what you can see. \
@@ -89,6 +92,10 @@ fn read_one(
     if let (Some(crops), Some(shown)) = (&num_crops, &shown) {
         warn_of_crops(&table, *crops.get_ref() as usize, shown.len());
     }
+    let smallest = Smallest {
+        text: read_length(&mut table, "smallest_text_px", "smallest_text_mm"),
+        defect: read_length(&mut table, "smallest_defect_px", "smallest_defect_mm"),
+    };
     let sampling = read_sampling(&mut table, task.as_ref().map(|task| &task.task));
     // Without a good task nobody knows which of the remaining keys are wrong.
     let task = task?;
@@ -103,9 +110,27 @@ fn read_one(
         num_crops: num_crops.map_or(1, |count| count.into_inner() as usize),
         adapter: own_adapter.or_else(|| adapter.cloned()),
         sampling,
+        smallest,
     };
     let (check_digit, optional_fields) = (task.check_digit, task.optional_fields);
     Some(Asked { question, span, check_digit, optional_fields })
+}
+
+/// A length in pixels under one key or in millimetres under the other.
+fn read_length(table: &mut Reader<'_>, px: &'static str, mm: &'static str) -> Option<Length> {
+    let in_px = table.number(px, LENGTH_RANGE);
+    let in_mm = table.number(mm, LENGTH_RANGE);
+    if let (Some(_), Some(second)) = (&in_px, &in_mm) {
+        let title = format!("{} has both `{px}` and `{mm}`", table.name());
+        table.error(
+            second.span(),
+            title,
+            format!("keep `{mm}` if the camera is calibrated, else `{px}`"),
+        );
+        return None;
+    }
+    let in_px = in_px.map(|length| Length::Px(length.into_inner()));
+    in_px.or(in_mm.map(|length| Length::Mm(length.into_inner())))
 }
 
 /// Several pictures in many crops each are more than the publisher advises.

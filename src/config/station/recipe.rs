@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::super::reader::Reader;
-use super::{adapter, quality, question, region, rules};
+use super::{adapter, calibration, quality, question, region, rules};
+use crate::roi::Region;
 use crate::station::Station;
 
 /// What a recipe's index may be.
@@ -51,26 +52,29 @@ pub fn read_list(plc: &mut Reader<'_>, own: u32) -> Vec<Named> {
     all.into_iter().map(named).collect()
 }
 
-/// Reads a recipe's file: `station` as it is with that recipe, and the text of the recipe's calibration
-/// file. The digest is filled in by the caller.
+/// Reads a recipe's file: `station` as it is with that recipe, and the text of the recipe's file of
+/// references. The digest is filled in by the caller.
 pub fn read(mut top: Reader<'_>, station: &Station, index: u32) -> (Station, Option<String>) {
     let recipe = top.text("recipe", 64);
     let recipe = top.required("recipe", recipe, "recipe = \"cover\"");
     let adapter = adapter::read(&mut top);
     let quality = quality::read(&mut top, Some(&station.quality));
     let regions = region::read(&mut top, quality.limits());
-    let (quality, calibration) = quality.into_gate(&top, &regions);
+    let (quality, references) = quality.into_gate(&top, &regions);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
+    let areas: Vec<Region> = regions.into_iter().filter_map(|named| named.region).collect();
+    let calibration = calibration::for_recipe(&top, station.calibration.as_ref(), &areas);
     top.finish();
     let recipe = Station {
-        recipe: recipe.map_or_else(String::new, Spanned::into_inner),
         quality,
-        regions: regions.into_iter().filter_map(|named| named.region).collect(),
+        calibration,
+        recipe: recipe.map_or_else(String::new, Spanned::into_inner),
+        regions: areas,
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
         recipe_index: index,
         ..station.clone()
     };
-    (recipe, calibration)
+    (recipe, references)
 }

@@ -19,5 +19,6 @@ pub mod records;
 pub mod rtsp;
 pub mod station;
 pub mod stepped_clock;
+pub mod synthetic_camera;
 pub mod tap;
 pub mod wide_model;

@@ -2,12 +2,15 @@
 //! square, and keep the way back to frame pixels.
 //!
 //! Nothing is stretched and nothing is cut off: a long region is padded with white, as the
-//! publisher of the model pads.
+//! publisher of the model pads. What a calibrated camera is corrected by is in [`corrections`].
+
+pub mod corrections;
 
 use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Rgb8;
+pub use corrections::Corrections;
 
 /// Side of the square that the model's tower sees, in pixels.
 pub const CROP_SIDE_PX: u32 = 336;
@@ -66,7 +69,7 @@ pub struct Region {
 pub struct Crop {
     /// The region's name.
     pub region: String,
-    /// What was cut, in frame pixels.
+    /// What was cut, in pixels of the frame, or of the corrected frame where there are corrections.
     pub frame_px: RectPx,
     /// Where the scaled region lies in the square, in crop pixels; the rest is padding.
     pub inner_px: RectPx,
@@ -105,6 +108,29 @@ pub enum RoiError {
         /// Rows.
         height: u32,
     },
+    /// The frame is none of the camera that was calibrated.
+    #[error(
+        "region \"{region}\": the frame has {width}x{height} px and the calibration is for {}x{} px: \
+         set the camera's resolution back, or calibrate again",
+        calibrated[0],
+        calibrated[1]
+    )]
+    OtherSize {
+        /// The region's name.
+        region: String,
+        /// Frame width in pixels.
+        width: u32,
+        /// Frame height in pixels.
+        height: u32,
+        /// Width and height that were calibrated, in pixels.
+        calibrated: [u32; 2],
+    },
+    /// There is no table for the region, or it moved beyond it.
+    #[error("region \"{region}\" lies where the calibration has prepared nothing")]
+    NotPrepared {
+        /// Its name.
+        region: String,
+    },
     /// The scaling library refused the sizes.
     #[error("region \"{region}\" could not be scaled: {why}")]
     Scale {
@@ -142,10 +168,37 @@ impl Region {
     }
 }
 
+/// How far a part lies from where its regions were drawn, in whole pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// To the right.
+    pub x: i32,
+    /// Down.
+    pub y: i32,
+}
+
+impl Shift {
+    /// `rect` moved, or `None` where a coordinate would be below 0.
+    fn of(self, rect: RectPx) -> Option<RectPx> {
+        let (x, y) = (rect.x.checked_add_signed(self.x)?, rect.y.checked_add_signed(self.y)?);
+        Some(RectPx { x, y, ..rect })
+    }
+}
+
 /// Cuts `region` out of `frame`, scales it to fit the square with its shape kept, and pads.
 pub fn cut(frame: &Rgb8, region: &Region) -> Result<Crop, RoiError> {
-    let rect = region.rect_in(frame.width, frame.height)?;
-    let part = copy_rect(frame, rect);
+    cut_corrected(frame, region, None, Shift::default())
+}
+
+/// As [`cut`], from the frame that `corrections` make of `frame`, and with the region moved by `shift`.
+/// Without corrections the bytes are those of the frame.
+pub fn cut_corrected(
+    frame: &Rgb8,
+    region: &Region,
+    corrections: Option<&Corrections>,
+    shift: Shift,
+) -> Result<Crop, RoiError> {
+    let (rect, part) = part_at(frame, region, corrections, shift)?;
     let inner = fit(rect);
     let scaled = if (inner.width, inner.height) == (rect.width, rect.height) {
         part
@@ -155,6 +208,46 @@ pub fn cut(frame: &Rgb8, region: &Region) -> Result<Crop, RoiError> {
     };
     let picture = pad(&scaled, inner);
     Ok(Crop { region: region.name.clone(), frame_px: rect, inner_px: inner, picture })
+}
+
+/// The pixels of `region` as [`cut_corrected`] takes them, neither scaled nor padded.
+pub fn part(
+    frame: &Rgb8,
+    region: &Region,
+    corrections: Option<&Corrections>,
+) -> Result<Rgb8, RoiError> {
+    part_at(frame, region, corrections, Shift::default()).map(|(_, part)| part)
+}
+
+fn part_at(
+    frame: &Rgb8,
+    region: &Region,
+    corrections: Option<&Corrections>,
+    shift: Shift,
+) -> Result<(RectPx, Rgb8), RoiError> {
+    if let Some(corrections) = corrections {
+        corrections.check_size(frame, region)?;
+    }
+    let rect = moved(region, region.rect_in(frame.width, frame.height)?, shift, frame)?;
+    let part = match corrections {
+        None => copy_rect(frame, rect),
+        Some(corrections) => corrections.part(frame, region, rect)?,
+    };
+    Ok((rect, part))
+}
+
+/// The region's rectangle after the shift, still within the frame.
+fn moved(region: &Region, rect: RectPx, shift: Shift, frame: &Rgb8) -> Result<RectPx, RoiError> {
+    let fits = |rect: &RectPx| {
+        let (right, bottom) = (rect.x.checked_add(rect.width), rect.y.checked_add(rect.height));
+        right.is_some_and(|x| x <= frame.width) && bottom.is_some_and(|y| y <= frame.height)
+    };
+    shift.of(rect).filter(fits).ok_or_else(|| RoiError::Outside {
+        region: region.name.clone(),
+        rect: format!("x {} y {} moved by {}, {}", rect.x, rect.y, shift.x, shift.y),
+        width: frame.width,
+        height: frame.height,
+    })
 }
 
 impl Crop {
@@ -172,7 +265,7 @@ impl Crop {
 }
 
 /// Where a rectangle of this shape lies in the square: the longer side fills it, the other is centred.
-fn fit(rect: RectPx) -> RectPx {
+pub fn fit(rect: RectPx) -> RectPx {
     let longest = u64::from(rect.width.max(rect.height));
     let scaled = |side: u32| {
         let side = (u64::from(side) * u64::from(CROP_SIDE_PX) + longest / 2) / longest;
@@ -182,7 +275,8 @@ fn fit(rect: RectPx) -> RectPx {
     RectPx { x: (CROP_SIDE_PX - width) / 2, y: (CROP_SIDE_PX - height) / 2, width, height }
 }
 
-fn copy_rect(frame: &Rgb8, rect: RectPx) -> Rgb8 {
+/// The pixels of a rectangle, which lies within the frame.
+pub fn copy_rect(frame: &Rgb8, rect: RectPx) -> Rgb8 {
     let mut data = Vec::with_capacity(rect.width as usize * rect.height as usize * 3);
     for row in rect.y..rect.y + rect.height {
         let start = (row as usize * frame.width as usize + rect.x as usize) * 3;
