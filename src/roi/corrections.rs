@@ -17,7 +17,7 @@ use crate::frame::Rgb8;
 /// From one entry of the table to the next, in pixels.
 pub const STEP_PX: u32 = 8;
 
-/// Most entries of one table: a region of a frame of 16,384 pixels a side has four million.
+/// [`STEP_PX`] as a power of two.
 const STEP_SHIFT: u32 = STEP_PX.trailing_zeros();
 
 /// Where the pixels of the corrected frame come from. Asked for the table's entries only.

@@ -208,22 +208,44 @@ fn a_calibration_that_is_not_whole_is_refused_by_name() {
     assert!(words.contains("inspectd calibrate"), "{words}");
 }
 
+/// Makes pictures in `parts` the station's camera.
+fn look_at_folder(site: &Site) {
+    let station = site.dir.path().join("stations/demo.toml");
+    let text = fs::read_to_string(&station).unwrap();
+    let line = |line: &str| match line.starts_with("uri =") {
+        true => "folder = \"../parts\"\n".to_owned(),
+        false => line.to_owned() + "\n",
+    };
+    let lines = text.lines().filter(|line| !line.starts_with("repeat ="));
+    fs::write(&station, lines.map(line).collect::<String>()).unwrap();
+}
+
+#[test]
+fn somebody_who_turns_the_lens_is_told_of_focus_light_and_target() {
+    let site = site();
+    let folder = site.dir.path().join("parts");
+    fs::create_dir(&folder).unwrap();
+    look_at_folder(&site);
+    let mut target = Command::cargo_bin("inspectd").unwrap();
+    target.args(["calibrate", "target", "--dpi", "60", "--out"]).arg(folder.join("1.png"));
+    target.assert().success();
+    fs::write(folder.join("2.png"), png(&Rgb8::new(640, 480))).unwrap();
+    let mut live = calibrate(&site, "live");
+    let output = live.args(["--lines", "5", "--every-ms", "0"]).assert().success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "the folder ends: {text}");
+    assert!(lines[0].contains("(100 % of the best)"), "{text}");
+    assert!(lines[0].contains("384 corners, squares of 24 px, in the middle"), "{text}");
+    assert!(lines[1].contains("100.0 % black") && lines[1].contains("no target"), "{text}");
+}
+
 #[test]
 fn check_refuses_a_calibration_of_another_resolution() {
     let site = aligned_site();
     let folder = site.dir.path().join("parts");
     fs::create_dir(&folder).unwrap();
-    let station = site.dir.path().join("stations/demo.toml");
-    let text = fs::read_to_string(&station).unwrap();
-    let text: String = text
-        .lines()
-        .filter(|line| !line.starts_with("repeat ="))
-        .map(|line| {
-            if line.starts_with("uri =") { "folder = \"../parts\"".into() } else { line.to_owned() }
-        })
-        .map(|line| line + "\n")
-        .collect();
-    fs::write(&station, text).unwrap();
+    look_at_folder(&site);
     let check = |side: (u32, u32), code: i32| {
         fs::write(folder.join("1.png"), png(&Rgb8::new(side.0, side.1))).unwrap();
         let mut command = Command::cargo_bin("inspectd").unwrap();
@@ -284,6 +306,13 @@ fn what_the_cut_does_not_hold_no_number_of_crops_brings_back() {
     let words = String::from_utf8(output.stdout).unwrap();
     assert!(words.contains("32.3 px of 20") && words.contains("too small"), "{words}");
     assert!(words.contains("more num_crops do not help: the cut of 336 px has 8.1 px"), "{words}");
+    // A picture of the camera says how large its frame is.
+    let frame = site.dir.path().join("frame.png");
+    fs::write(&frame, png(&Rgb8::new(640, 480))).unwrap();
+    let mut command = calibrate(&site, "fitness");
+    let output = command.arg("--picture").arg(&frame).assert().code(2).get_output().clone();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("1000x1000") && words.contains("640x480 frame"), "{words}");
 }
 
 #[test]
