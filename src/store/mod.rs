@@ -106,9 +106,11 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    connection: Mutex<Connection>,
     /// What the publisher asks again and again is read here, so that no commit waits for an answer.
+    // Before `connection`: fields drop in order, and the last to close must be able to write, as it
+    // takes the write-ahead log into the database.
     watcher: Mutex<Connection>,
+    connection: Mutex<Connection>,
     evidence: EvidenceFolder,
     reserve: Reserve,
     clock: Arc<dyn Clock>,
