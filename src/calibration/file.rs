@@ -4,7 +4,6 @@
 //! pictures' digests stand in it, so its own SHA-256 names all of the calibration: that is what records
 //! carry. Where pictures lie is said from the file's folder.
 
-use std::fmt::Write;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use super::lens::Lens;
 use super::plane::Plane;
 use crate::frame::{Rgb8, file};
 use crate::provenance;
+use crate::quality::SavedReferences;
 use crate::roi::RectPx;
 
 /// The version of the file's form.
@@ -48,9 +48,9 @@ pub struct Calibration {
     /// The fiducial with which regions move.
     #[serde(default)]
     pub alignment: Option<Alignment>,
-    /// What each region shows of a good part.
-    #[serde(default, rename = "reference")]
-    pub references: Vec<Reference>,
+    /// How regions and fixed areas look when all is well: the station's `[quality] reference`.
+    #[serde(default)]
+    pub quality: SavedReferences,
 }
 
 /// The lens and how well it is known.
@@ -115,18 +115,6 @@ pub struct Alignment {
     pub sha256: String,
 }
 
-/// What one region shows of a good part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    /// The region.
-    pub region: String,
-    /// The picture, as the model would see it.
-    pub file: String,
-    /// Its SHA-256.
-    pub sha256: String,
-}
-
 impl MeasuredLens {
     /// The lens itself.
     pub fn lens(&self) -> Lens {
@@ -163,7 +151,7 @@ impl Calibration {
             plane: None,
             flat: None,
             alignment: None,
-            references: vec![],
+            quality: SavedReferences::default(),
         }
     }
 
@@ -183,6 +171,11 @@ impl Calibration {
         write_bytes(path, self.text().as_bytes())
     }
 
+    /// Whether it holds references of regions or of fixed areas.
+    pub fn has_references(&self) -> bool {
+        !(self.quality.region.is_empty() && self.quality.fixed.is_empty())
+    }
+
     /// The file's text.
     fn text(&self) -> String {
         let mut out = String::from(HEAD);
@@ -194,7 +187,9 @@ impl Calibration {
         self.plane.iter().for_each(|plane| line(plane_text(plane)));
         self.flat.iter().for_each(|flat| line(flat_text(flat)));
         self.alignment.iter().for_each(|alignment| line(alignment_text(alignment)));
-        self.references.iter().for_each(|reference| line(reference_text(reference)));
+        if self.has_references() {
+            line(quality_text(&self.quality));
+        }
         out
     }
 }
@@ -305,11 +300,13 @@ fn alignment_text(alignment: &Alignment) -> String {
     out
 }
 
-fn reference_text(reference: &Reference) -> String {
-    let Reference { region, file, sha256 } = reference;
-    let mut out = String::new();
-    write!(out, "\n[[reference]]               # what a region shows of a good part\nregion = {region:?}\nfile = {file:?}\nsha256 = {sha256:?}").expect("a text takes text");
-    out
+fn quality_text(quality: &SavedReferences) -> String {
+    #[derive(Serialize)]
+    struct Part<'a> {
+        quality: &'a SavedReferences,
+    }
+    let tables = toml::to_string(&Part { quality }).expect("texts and finite numbers are TOML");
+    format!("\n# How regions and fixed areas look when all is well.\n{tables}")
 }
 
 /// Reads a calibration with its pictures, each held against its digest.
@@ -400,7 +397,10 @@ fn parse(path: &Path, text: &str) -> Result<Calibration, CalibrationError> {
                 .as_ref()
                 .is_none_or(|flat| flat.dark.iter().all(|level| (0.0..=255.0).contains(level))),
         ),
-        ("[[reference]]", calibration.references.len() <= REFERENCES_MAX),
+        (
+            "[quality]",
+            calibration.quality.region.len() + calibration.quality.fixed.len() <= REFERENCES_MAX,
+        ),
         (
             "[alignment] fiducial_px",
             calibration.alignment.as_ref().is_none_or(|alignment| {

@@ -11,7 +11,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("frame", &["clock"]),
     ("roi", &["frame"]),
     ("quality", &["frame", "roi"]),
-    ("calibration", &["frame", "provenance", "roi"]),
+    ("calibration", &["frame", "provenance", "quality", "roi"]),
     ("fitness", &["roi", "station", "vlm"]),
     ("simulate", &["frame"]),
     ("platform", &[]),

@@ -121,6 +121,25 @@ fn without_a_calibration_bytes_and_record_are_what_they_were() {
 }
 
 #[test]
+fn the_gate_compares_with_what_was_calibrated() {
+    let site = aligned_site();
+    site.edit(
+        "[trigger]",
+        "[quality]\nreference = \"../calibration/demo.toml\"\nluma_ratio_max = 1.5\n\n[trigger]",
+    );
+    let station = station(&site);
+    let names: Vec<&str> = station.quality.references.keys().map(String::as_str).collect();
+    let regions: Vec<&str> = station.regions.iter().map(|region| region.name.as_str()).collect();
+    assert_eq!(names, regions);
+    let good = look(&station, scene(0, 0, false)).inspection;
+    assert!(!codes(&good).iter().any(|code| code.starts_with("picture_")), "{:?}", codes(&good));
+    let mut dark = scene(0, 0, false);
+    dark.data.iter_mut().for_each(|level| *level /= 3);
+    let dark = look(&station, dark).inspection;
+    assert!(codes(&dark).iter().any(|code| code.starts_with("picture_")), "{:?}", codes(&dark));
+}
+
+#[test]
 fn regions_move_with_the_part_and_the_record_says_by_what() {
     let site = aligned_site();
     let station = station(&site);

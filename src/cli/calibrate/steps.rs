@@ -6,15 +6,15 @@ use super::{
     FlatArguments, LensArguments, Place, PlaneArguments, ReferenceArguments, ShowArguments, exit_of,
 };
 use crate::calibration::align::Fiducial;
-use crate::calibration::file::{
-    self, Alignment, Calibration, MeasuredFlat, MeasuredLens, Reference,
-};
+use crate::calibration::file::{self, Alignment, Calibration, MeasuredFlat, MeasuredLens};
 use crate::calibration::flat::{self, Sheet};
 use crate::calibration::solve::{self, View};
 use crate::calibration::{CalibrationError, InUse, detect, plane};
 use crate::cli::Exit;
+use crate::frame::Rgb8;
 use crate::provenance;
-use crate::roi::{self, Area, RectPx, Region, Shift};
+use crate::quality::{self, SavedReference, SavedReferences};
+use crate::roi::{self, Area, RectPx, Region};
 
 impl Place {
     /// The calibration's file; the station's name becomes a file name, so it is looked at first.
@@ -217,13 +217,12 @@ pub fn reference(arguments: &ReferenceArguments) -> anyhow::Result<()> {
     regions.extend(fiducial.iter().map(|(region, _)| region.clone()));
     let in_use = InUse::load(&path, &regions).map_err(exit_of)?;
     for region in &station.regions {
-        let crop =
-            roi::cut_corrected(&pixels, region, Some(in_use.corrections()), Shift::default());
-        let crop = crop.map_err(|why| Exit::Usage.because(why))?;
-        let file = format!("{}/reference-{}.png", place.station, region.name);
-        let sha256 =
-            file::write_picture(&path, &file, &file::png(&crop.picture)).map_err(exit_of)?;
-        calibration.references.push(Reference { region: region.name.clone(), file, sha256 });
+        let saved = save_reference(place, &path, &pixels, region, "region")?;
+        calibration.quality.region.push(saved);
+    }
+    for area in &station.quality.fixed {
+        let saved = save_reference(place, &path, &pixels, &area.region, "fixed")?;
+        calibration.quality.fixed.push(saved);
     }
     if let Some((region, rect)) = fiducial {
         let mark = roi::part(&pixels, &region, Some(in_use.corrections()));
@@ -237,7 +236,9 @@ pub fn reference(arguments: &ReferenceArguments) -> anyhow::Result<()> {
             Some(Alignment { fiducial_px, search_px, likeness_min, file, sha256 });
     }
     calibration.write(&path).map_err(exit_of)?;
-    println!("{} reference pictures", calibration.references.len());
+    let (regions, fixed) = (calibration.quality.region.len(), calibration.quality.fixed.len());
+    println!("{regions} regions and {fixed} fixed areas kept as they are now");
+    println!("The picture gate uses them with  [quality] reference = the same file");
     match &calibration.alignment {
         Some(alignment) => println!(
             "fiducial       {:?}, within {} px, likeness {} or more",
@@ -247,6 +248,23 @@ pub fn reference(arguments: &ReferenceArguments) -> anyhow::Result<()> {
     }
     told(place, &path);
     Ok(())
+}
+
+/// Measures a region of `pixels`, and keeps it with its small picture.
+fn save_reference(
+    place: &Place,
+    calibration: &Path,
+    pixels: &Rgb8,
+    region: &Region,
+    kind: &str,
+) -> anyhow::Result<SavedReference> {
+    let rect = region.rect_in(pixels.width, pixels.height);
+    let rect = rect.map_err(|why| Exit::Usage.because(why))?;
+    let seen = quality::Reference::of_rect(pixels, rect);
+    let file = format!("{}/reference-{kind}-{}.png", place.station, region.name);
+    let small = file::png(&seen.picture.to_rgb());
+    let sha256 = file::write_picture(calibration, &file, &small).map_err(exit_of)?;
+    Ok(seen.saved(&region.name, &file, &sha256))
 }
 
 fn fiducial_region(numbers: &[u32]) -> anyhow::Result<(Region, RectPx)> {
@@ -281,13 +299,13 @@ pub fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
 
 /// Pictures that were cut through what has changed.
 fn drop_pictures(calibration: &mut Calibration) {
-    if calibration.alignment.is_some() || !calibration.references.is_empty() {
+    if calibration.alignment.is_some() || calibration.has_references() {
         println!(
             "The reference pictures were cut as the frame was corrected before: make them again."
         );
     }
     calibration.alignment = None;
-    calibration.references.clear();
+    calibration.quality = SavedReferences::default();
 }
 
 fn told(place: &Place, path: &Path) {
