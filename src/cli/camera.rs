@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ConfigFile, Exit};
-use crate::camera::{self, Delivery};
+use crate::camera::{self, Delivery, LossKind};
 use crate::clock::SystemClock;
 use crate::frame::{Frame, file};
 use crate::station::Station;
@@ -186,6 +186,10 @@ fn wait_for(
             Delivery::Frame(frame) => {
                 passed += 1;
                 first.get_or_insert(frame);
+            }
+            // It will say the same each time it is opened.
+            Delivery::Lost { kind: LossKind::Disobedient, reason } => {
+                return Err(format!("disobedient: {reason}"));
             }
             Delivery::Lost { kind, reason } => lost = Some(format!("{}: {reason}", kind.as_str())),
             Delivery::Back => lost = None,
