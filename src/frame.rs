@@ -1,10 +1,12 @@
 //! A still picture and where it came from: the first thing that travels.
 
 pub mod file;
+mod picture;
 
 use std::sync::Arc;
 
 use crate::clock::Stamp;
+pub use picture::{Colours, Form, Grey, Matrix, Picture};
 
 /// An RGB picture: rows top to bottom, three bytes a pixel, no padding.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,5 +57,5 @@ pub struct Frame {
     /// The pipeline's own time stamp in nanoseconds since it started to play, if it gave one.
     pub pipeline_ns: Option<u64>,
     /// The pixels.
-    pub picture: Rgb8,
+    pub picture: Picture,
 }

@@ -73,7 +73,7 @@ fn part(station: &Arc<Station>, number: u64, picture: Rgb8, clock: &dyn Clock) -
         camera: Arc::from(station.name.as_str()),
         captured: now,
         pipeline_ns: None,
-        picture,
+        picture: picture.into(),
     };
     let mut part = Part::new(station, number + 1, format!("bench-{number}"), now);
     part.frame = Some(Arc::new(frame));

@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, Instant};
 
-use crate::frame::Rgb8;
+use crate::frame::Picture;
 
 /// Of so many bytes one is looked at; a prime, so that columns and colours take turns.
 const STRIDE: usize = 97;
@@ -26,11 +26,11 @@ impl Freshness {
     }
 
     /// Looks at a picture that came at `now`; `true`: it is frozen.
-    pub(super) fn look(&mut self, picture: &Rgb8, now: Instant) -> bool {
+    pub(super) fn look(&mut self, picture: &Picture, now: Instant) -> bool {
         let mut hasher = DefaultHasher::new();
-        hasher.write_u32(picture.width);
-        hasher.write_u32(picture.height);
-        let sample: Vec<u8> = picture.data.iter().step_by(STRIDE).copied().collect();
+        hasher.write_u32(picture.width());
+        hasher.write_u32(picture.height());
+        let sample: Vec<u8> = picture.bytes().iter().step_by(STRIDE).copied().collect();
         hasher.write(&sample);
         let digest = hasher.finish();
         match self.last {
@@ -56,11 +56,16 @@ impl Freshness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Rgb8;
 
-    fn picture(level: u8) -> Rgb8 {
+    fn rgb(level: u8) -> Rgb8 {
         let mut picture = Rgb8::new(64, 48);
         picture.data.fill(level);
         picture
+    }
+
+    fn picture(level: u8) -> Picture {
+        rgb(level).into()
     }
 
     #[test]
@@ -80,9 +85,9 @@ mod tests {
     fn one_pixel_that_moves_is_seen_by_somebody_who_looks_at_noise() {
         let mut freshness = Freshness::new(Duration::ZERO);
         let start = Instant::now();
-        let mut other = picture(10);
+        let mut other = rgb(10);
         other.data[STRIDE * 3] = 11;
         assert!(!freshness.look(&picture(10), start));
-        assert!(!freshness.look(&other, start));
+        assert!(!freshness.look(&other.into(), start));
     }
 }

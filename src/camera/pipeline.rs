@@ -10,11 +10,11 @@ use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSink;
-use gstreamer_video::{VideoFrameExt, VideoFrameRef, VideoInfo};
+use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFrameExt, VideoFrameRef, VideoInfo};
 
 use super::spelling::{DECODER, SINK, SOURCE, Spelling, spell, without_password};
 use super::{CameraError, Options, Source, credentials, elements, genicam};
-use crate::frame::Rgb8;
+use crate::frame::{Colours, Form, Matrix, Picture};
 use crate::platform::Platform;
 
 /// A frame may have this many pixels a side; more is no line camera but a broken stream.
@@ -186,7 +186,7 @@ fn check_file(camera: &str, path: &Path) -> Result<(), CameraError> {
 /// What came out of the sink.
 pub(super) enum Taken {
     /// A frame.
-    Whole(Rgb8),
+    Whole(Picture),
     /// A frame that its decoder calls damaged.
     Damaged,
     /// A frame with rows missing.
@@ -219,18 +219,38 @@ fn format(sample: &gst::Sample) -> Result<VideoInfo, String> {
     Ok(info)
 }
 
-fn copy(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<Rgb8, String> {
+/// Copies the planes out, row by row: between rows there may be padding.
+fn copy(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<Picture, String> {
+    let name = info.format().to_str();
+    let form = Form::ALL.into_iter().find(|form| form.name() == name.as_str());
+    let form = form.ok_or_else(|| format!("a frame of the unknown format {name}"))?;
     let frame = VideoFrameRef::from_buffer_ref_readable(buffer, info)
         .map_err(|_| "a frame whose pixels cannot be read".to_owned())?;
-    let plane = frame.plane_data(0).map_err(|error| error.to_string())?;
-    let stride = usize::try_from(frame.plane_stride()[0]).map_err(|error| error.to_string())?;
-    let row_bytes = info.width() as usize * 3;
-    let mut data = Vec::with_capacity(row_bytes * info.height() as usize);
-    // Rows begin at multiples of four bytes, so there may be padding between them.
-    for row in plane.chunks(stride.max(1)).take(info.height() as usize) {
-        data.extend_from_slice(row.get(..row_bytes).ok_or("a frame with short rows")?);
+    let size = (info.width(), info.height());
+    let planes = form.planes(size.0, size.1);
+    let mut data = Vec::with_capacity(planes.iter().map(|(row, rows)| row * rows).sum());
+    for (at, (row_bytes, rows)) in planes.into_iter().enumerate() {
+        let plane = frame.plane_data(at as u32).map_err(|error| error.to_string())?;
+        let stride = frame.plane_stride().get(at).copied().unwrap_or_default();
+        let stride = usize::try_from(stride).map_err(|error| error.to_string())?;
+        for row in plane.chunks(stride.max(1)).take(rows) {
+            data.extend_from_slice(row.get(..row_bytes).ok_or("a frame with short rows")?);
+        }
     }
-    Rgb8::from_data(info.width(), info.height(), data).ok_or("a frame with missing rows".to_owned())
+    Picture::new(form, colours(info), size, data).ok_or("a frame with missing rows".to_owned())
+}
+
+fn colours(info: &VideoInfo) -> Colours {
+    let told = info.colorimetry();
+    let matrix = match told.matrix() {
+        // The second, of the first video in high definition, is nearly the first.
+        VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m => Matrix::Bt709,
+        VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+        _ => Matrix::Bt601,
+    };
+    // Grey alone has no headroom.
+    let is_grey = info.format().to_str() == Form::Gray8.name();
+    Colours { matrix, is_full_range: is_grey || told.range() == VideoColorRange::Range0_255 }
 }
 
 /// Nanoseconds from the start of the pipeline to this frame, if the source stamps its frames.

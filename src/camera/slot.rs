@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{Delivery, LossKind};
 use crate::clock::Clock;
-use crate::frame::{Frame, Rgb8};
+use crate::frame::{Frame, Picture};
 
 /// What the slot holds. Everything in it is bounded: one frame and one reason.
 #[derive(Default)]
@@ -91,20 +91,24 @@ impl Slot {
     }
 
     /// Leaves a frame, replacing one that nobody took. Never waits.
-    pub(super) fn put(&self, picture: Rgb8, pipeline_ns: Option<u64>) {
-        let frame = self.frame(picture, pipeline_ns);
+    pub(super) fn put(&self, picture: impl Into<Picture>, pipeline_ns: Option<u64>) {
+        let frame = self.frame(picture.into(), pipeline_ns);
         self.leave(&mut self.lock(), frame);
     }
 
     /// Leaves a frame once the last one was taken. False, and the frame is gone, when the camera is
     /// stopped meanwhile.
-    pub(super) fn put_when_free(&self, picture: Rgb8, pipeline_ns: Option<u64>) -> bool {
+    pub(super) fn put_when_free(
+        &self,
+        picture: impl Into<Picture>,
+        pipeline_ns: Option<u64>,
+    ) -> bool {
         let mut state = self.wait_until(|state| state.waiting.is_none());
         if state.is_stopped {
             return false;
         }
         // Stamped only now: while it waited it had not reached anybody.
-        let frame = self.frame(picture, pipeline_ns);
+        let frame = self.frame(picture.into(), pipeline_ns);
         self.leave(&mut state, frame);
         true
     }
@@ -260,7 +264,7 @@ impl Slot {
         self.changed.notify_all();
     }
 
-    fn frame(&self, picture: Rgb8, pipeline_ns: Option<u64>) -> Frame {
+    fn frame(&self, picture: Picture, pipeline_ns: Option<u64>) -> Frame {
         let sequence = self.brought.fetch_add(1, Ordering::Relaxed) + 1;
         self.whole.fetch_add(1, Ordering::Relaxed);
         let camera = Arc::clone(&self.camera);
@@ -284,6 +288,7 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::frame::Rgb8;
 
     const NOW: Duration = Duration::ZERO;
 

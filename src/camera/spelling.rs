@@ -7,13 +7,14 @@
 //! connector          as the board spells it → TAIL
 //! GenICam            appsrc, fed by the camera's library → (bayer2rgb) → TAIL
 //! text               TEXT → TAIL
-//! TAIL               videoconvert → RGB → appsink
+//! TAIL               videoconvert → as it is, or the nearest form that is known → appsink
 //! ```
 //!
 //! The text is what is built, so what is printed is what runs. Passwords are not in it.
 
 use super::controls::{HardwareTrigger, Setting};
 use super::options::{Options, Pixels, RtspOptions, Source, Transport};
+use crate::frame::Form;
 use crate::platform::{CsiWish, Platform, size_caps};
 
 /// A connection to a network camera that takes longer is an error, µs.
@@ -98,7 +99,9 @@ pub fn spell(options: &Options, platform: Platform) -> Result<Spelling, &'static
         Source::Folder { .. } => return Err("a folder of pictures is read without GStreamer"),
     };
     let sink = format!("appsink name={SINK} enable-last-sample=false");
-    steps.extend(["videoconvert".to_owned(), "video/x-raw,format=RGB".to_owned(), sink]);
+    // Nothing is converted here but what has an uncommon form: frames become RGB where they are cut.
+    let forms = Form::ALL.map(Form::name).join(",");
+    steps.extend(["videoconvert".to_owned(), format!("video/x-raw,format={{{forms}}}"), sink]);
     Ok(Spelling { steps, needs, address })
 }
 

@@ -156,9 +156,9 @@ fn snapshot(station: &Station, out: &Path, skip: u32, patience: Duration) -> any
     let (frame, seen) = wait_for(&camera, skip, patience).map_err(fault)?;
     let counts = camera.counts();
     camera.stop();
-    file::write_png(out, &frame.picture)
+    file::write_png(out, frame.picture.rgb())
         .map_err(|why| Exit::Failed.because(anyhow::anyhow!("{}: {why}", out.display())))?;
-    let (width, height) = (frame.picture.width, frame.picture.height);
+    let (width, height) = (frame.picture.width(), frame.picture.height());
     println!("{}: {width}x{height} px, frame {}{seen}", out.display(), frame.sequence);
     let torn = counts.damaged + counts.partial;
     if torn > 0 {

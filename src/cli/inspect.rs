@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         camera: Arc::from(station.name.as_str()),
         captured: now,
         pipeline_ns: None,
-        picture,
+        picture: picture.into(),
     };
     let mut part = Part::new(&station, 0, arguments.image.display().to_string(), now);
     part.frame = Some(Arc::new(frame));

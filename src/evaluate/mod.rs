@@ -81,7 +81,7 @@ pub fn run<M: Model>(
             camera: Arc::from(station.name.as_str()),
             captured: now,
             pipeline_ns: None,
-            picture,
+            picture: picture.into(),
         };
         let mut part = Part::new(station, at as u64 + 1, truth.file.clone(), now);
         part.frame = Some(Arc::new(frame));

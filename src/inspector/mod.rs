@@ -318,7 +318,7 @@ impl Look {
     fn measure(&mut self, station: &Station, frame: &Frame, crops: &[Crop]) {
         let gate = &station.quality;
         for crop in crops {
-            let seen = gate.measure(&frame.picture, &crop.region, crop.frame_px);
+            let seen = gate.measure(frame.picture.rgb(), &crop.region, crop.frame_px);
             for check in gate.check(&seen) {
                 if check.is_out() && check.what == What::Blank {
                     self.blank.insert(crop.region.clone());
@@ -327,7 +327,7 @@ impl Look {
             }
             self.picture_quality.push(seen);
         }
-        for seen in gate.measure_fixed(&frame.picture) {
+        for seen in gate.measure_fixed(frame.picture.rgb()) {
             gate.check_fixed(&seen).iter().for_each(|check| self.note(check, &seen.area));
             self.fixed_areas.push(seen);
         }
@@ -395,7 +395,7 @@ struct Cut {
 /// evidence of what was there instead.
 fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Cut {
     let calibration = station.calibration.as_deref();
-    let found = calibration.and_then(|calibration| calibration.align(&frame.picture));
+    let found = calibration.and_then(|calibration| calibration.align(frame.picture.rgb()));
     let (shift, is_aligned) = match found {
         None => (Shift::default(), true),
         Some(Ok(found)) => (found.shift(), true),
@@ -407,7 +407,7 @@ fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Cut 
     let corrections = calibration.map(|calibration| calibration.corrections());
     let mut crops = Vec::with_capacity(station.regions.len());
     for region in &station.regions {
-        match roi::cut_corrected(&frame.picture, region, corrections, shift) {
+        match roi::cut_corrected(frame.picture.rgb(), region, corrections, shift) {
             Ok(crop) => crops.push(crop),
             Err(error) => problems.push(Reason::new("region", error.to_string())),
         }

@@ -111,7 +111,7 @@ mod tests {
             camera: Arc::from("s1"),
             captured: at(ms),
             pipeline_ns: None,
-            picture: Rgb8::new(1, 1),
+            picture: Rgb8::new(1, 1).into(),
         })
     }
 

@@ -71,7 +71,7 @@ fn part(station: &Arc<Station>, index: u64, missed: Option<Reason>) -> Part {
         camera: Arc::from("demo"),
         captured: now,
         pipeline_ns: None,
-        picture: picture(99, index, &Mix::default()).pixels,
+        picture: picture(99, index, &Mix::default()).pixels.into(),
     };
     let part = Part::new(station, index, index.to_string(), now);
     Part { frame: Some(Arc::new(frame)), missed, ..part }

@@ -64,8 +64,13 @@ fn look(station: &Station, picture: Rgb8) -> Looked {
     let now = SystemClock.now();
     let mut part = Part::new(&Arc::new(station.clone()), 1, "1".into(), now);
     let camera = Arc::from("demo");
-    part.frame =
-        Some(Arc::new(Frame { sequence: 1, camera, captured: now, pipeline_ns: None, picture }));
+    part.frame = Some(Arc::new(Frame {
+        sequence: 1,
+        camera,
+        captured: now,
+        pipeline_ns: None,
+        picture: picture.into(),
+    }));
     let clerk = Clerk::new(Arc::new(SystemClock), "box", "model", "program");
     let (asked, keep) = (Mutex::new(0), Keep::default());
     let inspection = Inspector::new(Mute(&asked), clerk).inspect(&part, &keep);

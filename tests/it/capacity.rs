@@ -80,7 +80,7 @@ fn inspect_all(
             camera: Arc::from("demo"),
             captured: now,
             pipeline_ns: None,
-            picture: picture.clone(),
+            picture: picture.clone().into(),
         };
         let mut part = Part::new(&station, job, job.to_string(), now);
         part.frame = Some(Arc::new(frame));

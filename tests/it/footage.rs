@@ -57,7 +57,7 @@ fn footage_shows_the_belt_frame_by_frame_in_both_containers() {
         assert_eq!(frames.len() as u64, summary.frames, "{name}");
         for (i, frame) in frames.iter().enumerate() {
             assert_eq!(frame.sequence, i as u64 + 1);
-            let differs = mean_difference(&frame.picture, &belt.frame(i as u64));
+            let differs = mean_difference(frame.picture.rgb(), &belt.frame(i as u64));
             assert!(differs < 6.0, "{name} frame {i} differs by {differs:.1} levels");
         }
         let times: Vec<u64> =

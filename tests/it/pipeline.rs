@@ -92,7 +92,7 @@ fn inspect(case: Case) -> Inspection {
         camera: Arc::from("demo"),
         captured: now,
         pipeline_ns: None,
-        picture: some_picture(),
+        picture: some_picture().into(),
     };
     let mut part = Part::new(&Arc::new(demo_station()), 7, "000007".into(), now);
     part.frame = Some(Arc::new(frame));
@@ -205,7 +205,7 @@ fn inspect_early(takes: Duration, partial: bool) -> (Vec<Inspection>, Inspection
         camera: Arc::from("demo"),
         captured: clock.now(),
         pipeline_ns: None,
-        picture: some_picture(),
+        picture: some_picture().into(),
     };
     let mut station = demo_station();
     station.questions.reverse();
@@ -287,7 +287,7 @@ fn a_region_past_the_frame_or_too_narrow_is_review() {
             camera: Arc::from("demo"),
             captured: clock.now(),
             pipeline_ns: None,
-            picture: some_picture(),
+            picture: some_picture().into(),
         };
         let mut part = Part::new(&Arc::new(station), 1, "1".into(), clock.now());
         part.frame = Some(Arc::new(frame));
@@ -323,8 +323,13 @@ fn calibrated_part(picture: Rgb8) -> Part {
     station.quality.references.insert(station.regions[0].name.clone(), Arc::new(reference));
     station.quality.limits.motion_max_px = 4.0;
     let now = ManualClock::new(jiff::Timestamp::UNIX_EPOCH).now();
-    let frame =
-        Frame { sequence: 1, camera: Arc::from("demo"), captured: now, pipeline_ns: None, picture };
+    let frame = Frame {
+        sequence: 1,
+        camera: Arc::from("demo"),
+        captured: now,
+        pipeline_ns: None,
+        picture: picture.into(),
+    };
     let mut part = Part::new(&Arc::new(station), 1, "1".into(), now);
     part.frame = Some(Arc::new(frame));
     part

@@ -37,7 +37,7 @@ fn look(inspector: &mut Inspector<EngineModel>, station: &Arc<Station>, index: u
         camera: Arc::from("demo"),
         captured: now,
         pipeline_ns: None,
-        picture: drawn.pixels,
+        picture: drawn.pixels.into(),
     };
     let mut part = Part::new(station, index, index.to_string(), now);
     part.frame = Some(Arc::new(frame));

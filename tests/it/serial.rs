@@ -139,7 +139,7 @@ impl Line {
             camera: Arc::from("demo"),
             captured: now,
             pipeline_ns: None,
-            picture: some_picture(),
+            picture: some_picture().into(),
         };
         let mut part = Part::new(&station, self.next_job, part_id.into(), now);
         part.frame = Some(Arc::new(frame));
@@ -363,7 +363,7 @@ fn what_cannot_be_looked_up_is_review() {
         camera: Arc::from("demo"),
         captured: now,
         pipeline_ns: None,
-        picture: some_picture(),
+        picture: some_picture().into(),
     }));
     // An inspector without a ledger.
     let mut inspector =

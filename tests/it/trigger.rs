@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inspectd::clock::Stamp;
-use inspectd::frame::{Frame, Rgb8};
+use inspectd::frame::{Frame, Picture, Rgb8};
 use inspectd::simulate::belt::Belt;
 use inspectd::trigger::{Axis, Event, Options, PresenceOptions, Trigger, Window};
 use proptest::prelude::*;
@@ -12,10 +12,16 @@ use proptest::prelude::*;
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 60;
 
-fn as_frame(sequence: u64, picture: Rgb8) -> Arc<Frame> {
+fn as_frame(sequence: u64, picture: impl Into<Picture>) -> Arc<Frame> {
     let monotonic_ns = sequence * 33_333_333;
     let captured = Stamp { wall: jiff::Timestamp::UNIX_EPOCH, monotonic_ns };
-    Arc::new(Frame { sequence, camera: "belt".into(), captured, pipeline_ns: None, picture })
+    Arc::new(Frame {
+        sequence,
+        camera: "belt".into(),
+        captured,
+        pipeline_ns: None,
+        picture: picture.into(),
+    })
 }
 
 /// A drawn belt: what lies where is known to the pixel.
@@ -297,7 +303,7 @@ fn a_window_and_a_vertical_belt() {
         for (at, pixel) in standing.data.chunks_exact_mut(3).enumerate() {
             let (x, y) = (at as u32 % HEIGHT, at as u32 / HEIGHT);
             let flicker = [[255; 3], [0; 3]][i % 2];
-            pixel.copy_from_slice(&if x >= 50 { flicker } else { lying.picture.pixel(y, x) });
+            pixel.copy_from_slice(&if x >= 50 { flicker } else { lying.picture.rgb().pixel(y, x) });
         }
         events.extend(trigger.see(&as_frame(i as u64 + 1, standing)));
     }

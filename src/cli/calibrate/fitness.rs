@@ -137,7 +137,7 @@ fn ask_camera(station: &Station) -> anyhow::Result<[u32; 2]> {
     let camera = camera::open(&station.name, &station.camera, Arc::new(SystemClock))
         .map_err(|why| Exit::Camera.because(why))?;
     match camera.next(CAMERA_LIMIT) {
-        Delivery::Frame(frame) => Ok([frame.picture.width, frame.picture.height]),
+        Delivery::Frame(frame) => Ok([frame.picture.width(), frame.picture.height()]),
         Delivery::Lost { reason, .. } => Err(fail(reason)),
         _ => Err(fail(format!(
             "the camera of \"{}\" brought no frame within {} s; give a picture of it with --picture",

@@ -27,7 +27,7 @@ pub fn run(arguments: &LiveArguments) -> anyhow::Result<()> {
             Delivery::Frame(_) if last.is_some_and(|last| last.elapsed() < every) => continue,
             Delivery::Frame(frame) => {
                 last = Some(Instant::now());
-                let seen = assist::look(&frame.picture);
+                let seen = assist::look(frame.picture.rgb());
                 best = best.max(seen.focus);
                 writeln!(out, "{}", line(&seen, best))?;
             }

@@ -155,7 +155,7 @@ fn part(station: &Arc<Station>, path: &Path) -> anyhow::Result<Part> {
         camera: Arc::from(station.name.as_str()),
         captured: now,
         pipeline_ns: None,
-        picture: inspect::read(path)?,
+        picture: inspect::read(path)?.into(),
     };
     let mut part = Part::new(station, 0, path.display().to_string(), now);
     part.frame = Some(Arc::new(frame));

@@ -4,7 +4,7 @@
 //! position on the belt stands together.
 
 use super::{Axis, Window};
-use crate::frame::Rgb8;
+use crate::frame::Picture;
 
 /// Cells along the line of travel.
 pub(super) const ALONG: usize = 160;
@@ -23,27 +23,28 @@ pub(super) struct Sampler {
     window: Window,
     /// The size that `offsets` was made for.
     size: (u32, u32),
-    /// Where in the frame's bytes each sample of each cell begins.
-    offsets: Vec<[u32; SAMPLES]>,
+    /// Column and row of each sample of each cell.
+    places: Vec<[(u32, u32); SAMPLES]>,
 }
 
 impl Sampler {
     pub(super) fn new(axis: Axis, window: Window) -> Sampler {
-        Sampler { axis, window, size: (0, 0), offsets: Vec::new() }
+        Sampler { axis, window, size: (0, 0), places: Vec::new() }
     }
 
     /// Grey levels, 0 to 255, of the window's cells: [`ALONG`] x [`ACROSS`]. True if the frame has
     /// another size than the one before.
-    pub(super) fn sample(&mut self, picture: &Rgb8, strip: &mut Vec<f32>) -> bool {
-        let size = (picture.width, picture.height);
+    pub(super) fn sample(&mut self, picture: &Picture, strip: &mut Vec<f32>) -> bool {
+        let size = (picture.width(), picture.height());
         let is_new = size != self.size;
         if is_new {
             self.size = size;
             self.plan();
         }
+        let grey = picture.grey();
         strip.clear();
-        strip.extend(self.offsets.iter().map(|samples| {
-            let sum: u32 = samples.iter().map(|&at| grey(&picture.data, at as usize)).sum();
+        strip.extend(self.places.iter().map(|samples| {
+            let sum: u32 = samples.iter().map(|&(x, y)| grey.four_times(x, y)).sum();
             sum as f32 / (4 * SAMPLES) as f32
         }));
         is_new
@@ -62,20 +63,19 @@ impl Sampler {
             (y as u32).min(self.size.1.saturating_sub(1))
         };
         let share = |cell: usize, half: f64, cells: usize| (cell as f64 + half) / cells as f64;
-        self.offsets.clear();
+        self.places.clear();
         if self.size.0 == 0 || self.size.1 == 0 {
             return;
         }
         for along in 0..ALONG {
             for across in 0..ACROSS {
-                self.offsets.push([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)].map(
+                self.places.push([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)].map(
                     |(a, b)| {
                         let (a, b) = (share(along, a, ALONG), share(across, b, ACROSS));
-                        let (x, y) = match self.axis {
+                        match self.axis {
                             Axis::Horizontal => (column(a), row(b)),
                             Axis::Vertical => (column(b), row(a)),
-                        };
-                        (y * self.size.0 + x) * 3
+                        }
                     },
                 ));
             }
@@ -83,24 +83,18 @@ impl Sampler {
     }
 }
 
-/// Four times the grey level of the pixel whose bytes begin at `at`.
-fn grey(data: &[u8], at: usize) -> u32 {
-    match data.get(at..at + 3) {
-        Some(rgb) => u32::from(rgb[0]) + 2 * u32::from(rgb[1]) + u32::from(rgb[2]),
-        None => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Rgb8;
 
     #[test]
     fn a_strip_lies_along_the_line_of_travel() {
-        let mut picture = Rgb8::new(64, 48);
-        for (i, pixel) in picture.data.chunks_exact_mut(3).enumerate() {
+        let mut rgb = Rgb8::new(64, 48);
+        for (i, pixel) in rgb.data.chunks_exact_mut(3).enumerate() {
             pixel.fill(if i % 64 < 32 { 0 } else { 200 });
         }
+        let picture = rgb.into();
         let mut strip = Vec::new();
         let mut sampler = Sampler::new(Axis::Horizontal, Window::default());
         assert!(sampler.sample(&picture, &mut strip));
@@ -118,7 +112,7 @@ mod tests {
     fn a_tiny_frame_and_a_narrow_window_stay_inside() {
         let window = Window { x: 0.99, y: 0.99, width: 0.01, height: 0.01 };
         let mut strip = Vec::new();
-        Sampler::new(Axis::Vertical, window).sample(&Rgb8::new(1, 1), &mut strip);
+        Sampler::new(Axis::Vertical, window).sample(&Rgb8::new(1, 1).into(), &mut strip);
         assert_eq!(strip.len(), ALONG * ACROSS);
     }
 }
