@@ -201,7 +201,7 @@ fn frames_are_kept_as_they_come_and_become_the_same_rgb() {
         assert_eq!(theirs.picture.form(), Form::Rgb);
         for x in (0..7).map(|bar| 637 * (2 * bar + 1) / 14) {
             let [ours, theirs] = [&ours, &theirs].map(|frame| frame.picture.rgb().pixel(x, 100));
-            let near = ours.iter().zip(theirs).all(|(a, b)| a.abs_diff(b) <= 3);
+            let near = ours.iter().zip(theirs).all(|(a, b)| a.abs_diff(b) <= 6);
             assert!(near, "{caps}: {ours:?} at {x}, and GStreamer makes it {theirs:?}");
         }
     }
