@@ -9,6 +9,8 @@
 //! what there is to be seen: enlarging it helps the tower and adds nothing. So both are asked for, enough
 //! pixels of the cut to carry the strokes, and enough pixels of the model.
 
+use std::collections::BTreeSet;
+
 use crate::roi::{self, CROP_SIDE_PX, RoiError};
 use crate::station::{Length, Question, Station};
 use crate::vlm::pixels::{Layout, TILE};
@@ -24,6 +26,9 @@ pub const TEXT_DETAIL_MIN_PX: f64 = 10.0;
 pub const DEFECT_DETAIL_MIN_PX: f64 = 3.0;
 /// Most crops that are proposed: what the publisher's preset uses.
 const CROPS_PROPOSED_MAX: usize = 16;
+
+/// Most tiles that are proposed: as many as a region may have.
+const TILES_PROPOSED_MAX: u32 = 16;
 
 /// What is small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +100,12 @@ pub fn judge(
             [(Kind::Text, question.smallest.text), (Kind::Defect, question.smallest.defect)];
         for (kind, length) in asked {
             let Some(length) = length else { continue };
-            for name in &question.regions {
+            let mut known = BTreeSet::new();
+            for name in question.looks.iter().flatten() {
+                // The tiles of a region are of one size.
+                if !known.insert(name.split('.').next()) {
+                    continue;
+                }
                 let Some(region) = station.regions.iter().find(|region| region.name == *name)
                 else {
                     continue;
@@ -204,19 +214,11 @@ impl View<'_> {
         // A smaller region is enlarged more, but holds no more than the frame.
         if size.frame_px >= detail_min {
             let side = (f64::from(self.longest()) / lack).floor().max(1.0);
-            let tiles = self.sides.map(|length| (f64::from(length) / side).ceil().max(1.0));
-            let [width, height] = self.sides;
             remedies.push(format!(
                 "zoom the region {lack:.2} times: {side:.0} px on its longer side instead of {}",
                 self.longest()
             ));
-            remedies.push(format!(
-                "or tile it: {:.0} x {:.0} regions of at most {side:.0} px, overlapping by {:.0} px, in \
-                 place of one of {width}x{height}",
-                tiles[0],
-                tiles[1],
-                size.frame_px.ceil()
-            ));
+            remedies.extend(self.tiles(side, size.frame_px));
         } else {
             remedies.push(format!(
                 "a smaller region does not help: the frame itself has {:.1} px of it, {detail_min:.0} are \
@@ -229,6 +231,27 @@ impl View<'_> {
             "or move the camera nearer, or take a longer lens: {nearer:.2} times as large in the frame"
         ));
         remedies
+    }
+
+    /// Tiles of at most `side` px that hold what is `length` px long in one of them, wherever it lies;
+    /// `None`: it is as long as a tile.
+    fn tiles(&self, side: f64, length: f64) -> Option<String> {
+        let overlap = (length / side * 100.0).ceil() / 100.0;
+        let count = |whole: u32| {
+            let is_enough = |count: &u32| {
+                let count = f64::from(*count);
+                f64::from(whole) / (count * (1.0 - overlap) + overlap) <= side
+            };
+            (1..=TILES_PROPOSED_MAX).find(is_enough)
+        };
+        let [columns, rows] = self.sides.map(count);
+        let (columns, rows) = (columns?, rows?);
+        (overlap <= 0.5 && columns * rows <= TILES_PROPOSED_MAX).then(|| {
+            format!(
+                "or tile it: tiles = [{columns}, {rows}], overlap = {overlap:.2}, each at most {side:.0} px \
+                 and each a question more"
+            )
+        })
     }
 
     /// The next number of crops that is enough, and what it costs.
@@ -273,7 +296,7 @@ fn view_scale(num_crops: usize) -> f64 {
 /// Tokens of the pictures of a question with `num_crops`.
 pub fn picture_tokens(question: &Question, num_crops: usize) -> usize {
     let layout = Layout::of(CROP_SIDE_PX, CROP_SIDE_PX, num_crops.max(1));
-    layout.map_or(0, |layout| layout.tokens()) * question.regions.len()
+    layout.map_or(0, |layout| layout.tokens()) * question.pictures() * question.looks.len()
 }
 
 #[cfg(test)]

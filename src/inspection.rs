@@ -177,8 +177,12 @@ pub struct Times {
 /// One crop, kept as a lossless file that is named by its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The region.
+    /// The region, a tile of it (`board.2`), or the good part that it was compared with
+    /// (`board.golden`).
     pub region: String,
+    /// The frame that it was cut from, where that is not the record's own: one of those that vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_sequence: Option<u64>,
     /// What was cut, in pixels of the frame, or of the corrected frame where `digests` names a
     /// calibration; moved with the part, if regions move.
     pub frame_px: RectPx,
@@ -186,13 +190,26 @@ pub struct Evidence {
     pub sha256: String,
 }
 
+impl Evidence {
+    /// What stands behind the region's name where a good part is shown for comparison.
+    pub const GOLDEN: &str = ".golden";
+
+    /// Whether it shows a good part and not the one that was inspected.
+    pub fn is_golden(&self) -> bool {
+        self.region.ends_with(Evidence::GOLDEN)
+    }
+}
+
 /// One question with its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
     /// The question's name.
     pub question: String,
-    /// The regions shown, in order.
+    /// What was shown, in order, under the names of the evidence.
     pub regions: Vec<String>,
+    /// The frame that was shown, where that is not the record's own: one of those that vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_sequence: Option<u64>,
     /// The full prompt after the chat template.
     pub prompt: String,
     /// What came back; `None` if the question failed before an answer.

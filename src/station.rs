@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::calibration::InUse;
 use crate::camera;
+use crate::frame::Rgb8;
 use crate::hard::Outputs;
 use crate::plc;
 use crate::quality::Gate;
@@ -38,6 +39,8 @@ pub struct Station {
     pub questions: Vec<Question>,
     /// What makes a part bad or doubtful.
     pub rules: Rules,
+    /// How many frames of a part are asked about, and how they are joined.
+    pub vote: Vote,
     /// From the trigger to the verdict; later is `review`.
     pub deadline: Duration,
     /// Parts that may wait for the model; one more is recorded as `review` at once.
@@ -66,8 +69,13 @@ pub struct Station {
 pub struct Question {
     /// Its name, unique in the station.
     pub name: String,
-    /// The regions shown, in order.
+    /// The regions it is about, in order, as they were named.
     pub regions: Vec<String>,
+    /// What is shown each time that it is put: regions, or their tiles. More than one where a region
+    /// is cut into tiles that are looked at one by one.
+    pub looks: Vec<Vec<String>>,
+    /// A good part, shown first; `None`: only the part itself is shown.
+    pub golden: Option<Golden>,
     /// What kind of answer is asked for.
     pub task: Task,
     /// The system text.
@@ -86,6 +94,40 @@ pub struct Question {
     pub smallest: Smallest,
 }
 
+/// A picture of a good part, for comparison.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Golden {
+    /// The picture.
+    pub picture: Arc<Rgb8>,
+    /// SHA-256 of its file.
+    pub digest: String,
+    /// It is what the model sees, a square as evidence is kept; otherwise a frame, of which the same
+    /// regions are cut.
+    pub is_crop: bool,
+}
+
+/// Prints the digest, not a million bytes.
+impl std::fmt::Debug for Golden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Golden({:?}, {})", self.picture, self.digest)
+    }
+}
+
+/// Several frames of one part, and how many of them must say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Frames of the part.
+    pub frames: usize,
+    /// So many must agree; more than half of them.
+    pub agree: usize,
+}
+
+impl Default for Vote {
+    fn default() -> Vote {
+        Vote { frames: 1, agree: 1 }
+    }
+}
+
 /// The smallest things that a question must see.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Smallest {
@@ -102,6 +144,13 @@ pub enum Length {
     Px(f64),
     /// Millimetres of the plane that was calibrated.
     Mm(f64),
+}
+
+impl Question {
+    /// Pictures in one prompt.
+    pub fn pictures(&self) -> usize {
+        self.looks.first().map_or(0, Vec::len) + usize::from(self.golden.is_some())
+    }
 }
 
 impl Station {

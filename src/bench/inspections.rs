@@ -106,8 +106,9 @@ fn flop(engine: &Engine, station: &Station, inspection: &Inspection) -> u64 {
     let mut shown = BTreeSet::new();
     let mut flop = 0;
     for question in &station.questions {
-        for region in &question.regions {
-            if shown.insert((region, question.num_crops)) {
+        let golden = question.golden.as_ref().map(|golden| &golden.digest);
+        for picture in question.looks.iter().flatten().chain(golden) {
+            if shown.insert((picture, question.num_crops)) {
                 flop += picture_flop(engine, question.num_crops);
             }
         }

@@ -93,32 +93,65 @@ pub fn of(tokenizer: &ChatTokenizer, station: &Station) -> Result<StationCost, C
         let (station, question) = (station.name.clone(), question.name.clone());
         move |why: String| CostError { station, question, why }
     };
-    let prompts = station
-        .questions
+    let asks = asks(station);
+    let prompts = asks
         .iter()
-        .map(|question| pieces(tokenizer, question).map_err(fail(question)))
+        .map(|ask| pieces(tokenizer, ask).map_err(fail(ask.question)))
         .collect::<Result<Vec<_>, _>>()?;
     let mut shown = BTreeSet::new();
     let mut costs = Vec::new();
-    for (at, question) in station.questions.iter().enumerate() {
-        let pieces = &prompts[at];
+    for (at, ask) in asks.iter().enumerate() {
+        let (question, pieces) = (ask.question, &prompts[at]);
         // Before the first question of a part stands the last one of the part before it.
         let before = match at {
             0 => prompts.last().map(|last| last.iter().map(of_part_before).collect::<Vec<_>>()),
             _ => Some(prompts[at - 1].clone()),
         };
         let mut cost = count(pieces, before.as_deref().unwrap_or_default());
-        cost.views = question
-            .regions
+        cost.views = ask
+            .look
             .iter()
-            .filter(|region| shown.insert(((*region).clone(), question.num_crops)))
+            .filter(|region| shown.insert((ask.frame, (*region).clone(), question.num_crops)))
             .map(|_| views(question.num_crops).map_err(|why| fail(question)(why.to_string())))
             .sum::<Result<usize, _>>()?;
-        cost.question.clone_from(&question.name);
+        cost.question = ask.name();
         answer(tokenizer, question, &mut cost).map_err(fail(question))?;
         costs.push(cost);
     }
     Ok(StationCost { station: station.name.clone(), questions: costs })
+}
+
+/// One prompt of those that a part costs.
+struct Ask<'s> {
+    question: &'s Question,
+    look: &'s [String],
+    /// Which of the part's frames, from 0.
+    frame: usize,
+}
+
+impl Ask<'_> {
+    /// The question, with what tells it from the same question about other pictures.
+    fn name(&self) -> String {
+        let mut name = self.question.name.clone();
+        if self.question.looks.len() > 1 {
+            name += &format!(" ({})", self.look.join(", "));
+        }
+        if self.frame > 0 {
+            name += &format!(", frame {}", self.frame + 1);
+        }
+        name
+    }
+}
+
+/// Every prompt of a part whose frames agree, in the order in which they are put.
+fn asks(station: &Station) -> Vec<Ask<'_>> {
+    let mut asks = Vec::new();
+    for frame in 0..station.vote.agree.max(1) {
+        for question in &station.questions {
+            asks.extend(question.looks.iter().map(|look| Ask { question, look, frame }));
+        }
+    }
+    asks
 }
 
 /// The most positions that any of these questions takes; 0 without any.
@@ -135,22 +168,26 @@ fn of_part_before(piece: &Piece) -> Piece {
     piece
 }
 
-fn pieces(tokenizer: &ChatTokenizer, question: &Question) -> Result<Vec<Piece>, String> {
+fn pieces(tokenizer: &ChatTokenizer, ask: &Ask<'_>) -> Result<Vec<Piece>, String> {
+    let question = ask.question;
     let texts =
         Texts { system: &question.system, examples: &question.examples, text: &question.text };
     let prompt = texts
-        .prompt(question.regions.len(), |text| tokenizer.control_tag(text))
+        .prompt(question.pictures(), |text| tokenizer.control_tag(text))
         .map_err(|why| why.to_string())?;
     let text = |text: &str| {
         tokenizer.encode(text).map(Piece::Text).map_err(|why: EngineError| why.to_string())
     };
     let mut pieces = Vec::new();
     let mut from = 0;
-    for (tag, region) in image_tags(&prompt).iter().zip(&question.regions) {
+    // The good part is the same picture for every part.
+    let golden = question.golden.as_ref().map(|golden| (golden.digest.clone(), false));
+    let own = ask.look.iter().map(|region| (format!("{region} of frame {}", ask.frame), true));
+    for (tag, (region, part)) in image_tags(&prompt).iter().zip(golden.into_iter().chain(own)) {
         pieces.push(text(&prompt[from..tag.range.start])?);
-        let (region, num_crops) = (region.clone(), question.num_crops);
+        let num_crops = question.num_crops;
         let tokens = layout(num_crops).map_err(|why| why.to_string())?.tokens();
-        pieces.push(Piece::Picture { region, num_crops, tokens, part: true });
+        pieces.push(Piece::Picture { region, num_crops, tokens, part });
         from = tag.range.end;
     }
     pieces.push(text(&prompt[from..])?);

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
 use crate::frame::{Frame, Rgb8, file};
 use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
-use crate::station::Station;
+use crate::station::{Station, Vote};
 use crate::{evaluate, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -49,6 +49,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let station = pick(&loaded.stations, &arguments.station)?;
     let station =
         if arguments.whole { evaluate::whole_picture_station(station) } else { station.clone() };
+    // One picture is all that there is of this part.
+    let station = Station { vote: Vote::default(), ..station };
     let station = Arc::new(arguments.adapter.apply(station)?);
     let picture = read(&arguments.image)?;
 

@@ -252,7 +252,9 @@ impl<'a> Reader<'a> {
         let (span, list) = self.list(key, usize::MAX, "a list of numbers")?;
         if list.len() != N {
             let title = format!("`{key}` has {} numbers; it needs {N}", list.len());
-            self.error(span, title, format!("write  {key} = [x, y, width, height]"));
+            let words = ["x", "y", "width", "height"];
+            let words = words.get(..N).unwrap_or_default().join(", ");
+            self.error(span, title, format!("write  {key} = [{words}]"));
             return None;
         }
         let found: Vec<f64> = list

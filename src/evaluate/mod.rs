@@ -11,10 +11,10 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::frame::{Frame, Rgb8, file};
 use crate::inspection::Inspection;
-use crate::inspector::{EvidenceKeeper, Inspector, Model, Part};
+use crate::inspector::{EvidenceKeeper, Inspector, Model, Part, golden_crop};
 use crate::quality::Gate;
 use crate::roi::{Area, Region};
-use crate::station::Station;
+use crate::station::{Question, Station, Vote};
 
 pub use score::{Report, Tally};
 pub use truth::{SetError, Truth, read_set};
@@ -39,7 +39,8 @@ pub struct Miss {
     pub answer: String,
 }
 
-/// A station that looks at whole pictures: a set holds what a region sees, not what a camera sees.
+/// A station that looks at whole pictures, one of each part: a set holds what a region or one of its tiles
+/// sees, not what a camera sees.
 pub fn whole_picture_station(station: &Station) -> Station {
     let whole = |region: &Region| Region { name: region.name.clone(), area: Area::Whole };
     let mut rules = station.rules.clone();
@@ -49,6 +50,12 @@ pub fn whole_picture_station(station: &Station) -> Station {
     }
     Station {
         rules,
+        questions: station
+            .questions
+            .iter()
+            .map(|question| of_one_picture(station, question))
+            .collect(),
+        vote: Vote::default(),
         // Limits and references are those of a camera's frames, which a set does not hold.
         quality: Gate::default(),
         regions: station.regions.iter().map(whole).collect(),
@@ -58,6 +65,21 @@ pub fn whole_picture_station(station: &Station) -> Station {
         deadline: std::time::Duration::from_secs(3600),
         ..station.clone()
     }
+}
+
+/// The question about one picture, with the good part as the region shows it.
+fn of_one_picture(station: &Station, question: &Question) -> Question {
+    let mut question = question.clone();
+    question.looks.truncate(1);
+    let name = question.looks.first().and_then(|look| look.first());
+    if let (Some(golden), Some(name)) = (&mut question.golden, name)
+        && !golden.is_crop
+        // One that cannot be cut stays as it is, and says so when it is asked about.
+        && let Ok(crop) = golden_crop(station, golden, name)
+    {
+        (golden.picture, golden.is_crop) = (Arc::new(crop.picture), true);
+    }
+    question
 }
 
 /// Inspects every picture of the set in `dir` and counts. `seen` hears the number done and what came

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Decider, EvidenceKeeper, Look, Part, conclude, cut_all, keep_all, millis};
+use super::sight::Sight;
+use super::{Decider, EvidenceKeeper, Look, Part, conclude, millis};
 use crate::clock::{Clock, Stamp};
 use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Timeliness, Times};
 use crate::station::{Question, Station};
@@ -53,8 +54,9 @@ impl Clerk {
         let unknown = || Reason::new("frame_lost", "There is no picture of this part.");
         look.problems.push(part.missed.clone().unwrap_or_else(unknown));
         if let Some(frame) = &part.frame {
-            let cut = cut_all(&part.station, frame, &mut look.problems);
-            keep_all(&cut.crops, keeper, &mut look);
+            let mut sight = Sight::cut(&part.station, frame);
+            look.problems.append(&mut sight.problems);
+            look.keep_all(&sight.crops, None, keeper);
         }
         self.prove(&mut look);
         let decided = self.now();

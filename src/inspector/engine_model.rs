@@ -89,7 +89,7 @@ fn prepare(
         grammar: Arc::new(grammar),
         sampling: question.sampling.clone(),
     };
-    ready.check(engine, question.regions.len())?;
+    ready.check(engine, question.pictures())?;
     let adapter = question.adapter.as_ref().map(|wanted| adapters.get(engine, wanted));
     Ok(Prepared { question: ready, adapter: adapter.transpose()? })
 }

@@ -7,7 +7,9 @@ mod adapters;
 mod clerk;
 mod decider;
 mod engine_model;
+mod look;
 mod serials;
+mod sight;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,15 +20,17 @@ pub use clerk::Clerk;
 pub use decider::Decider;
 pub use engine_model::{EngineModel, PrepareError};
 pub use serials::{Asking, SerialLedger, look_up};
+pub use sight::golden_crop;
 
 use crate::clock::Stamp;
 use crate::frame::{Frame, Rgb8};
-use crate::inspection::{Asked, Evidence, ForeignId, Inspection, Timings};
-use crate::quality::{Check, FixedMeasures, RegionMeasures, What};
-use crate::roi::{self, Crop, Shift};
+use crate::inspection::{ForeignId, Inspection};
+use crate::roi::Crop;
 use crate::station::{Question, Station};
-use crate::verdict::{self, Finding, Outcome, Reason, SerialFacts, Verdict, finding};
+use crate::verdict::{self, Finding, Outcome, Reason, Verdict, agree};
 use crate::vlm::ask::Answer;
+use look::Look;
+use sight::Sight;
 
 /// A part that a trigger asked to look at.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub struct Part {
     pub deadline: Duration,
     /// The picture; `None` if it was lost.
     pub frame: Option<Arc<Frame>>,
+    /// More pictures of it, for stations whose frames vote.
+    pub more_frames: Vec<Arc<Frame>>,
     /// Why the part is not to be looked at, if it is not.
     pub missed: Option<Reason>,
     /// Its place in the queue, given back when the part is dropped.
@@ -62,6 +68,7 @@ impl Part {
             triggered,
             deadline: station.deadline,
             frame: None,
+            more_frames: Vec::new(),
             missed: None,
             ticket: None,
         }
@@ -154,13 +161,13 @@ impl<M: Model> Inspector<M> {
         keeper: &dyn EvidenceKeeper,
         early: &mut dyn FnMut(Inspection) -> bool,
     ) -> Inspection {
-        let (Some(frame), None) = (&part.frame, &part.missed) else {
+        let (Some(_), None) = (&part.frame, &part.missed) else {
             return self.clerk.missed(part, keeper);
         };
         let taken = self.clerk.now();
         let mut look = Look::default();
         look.timings.queued_ms = millis(taken.since(&part.triggered));
-        let was_told = self.look(part, frame, &taken, keeper, &mut look, early);
+        let was_told = self.look(part, &taken, keeper, &mut look, early);
         self.clerk.prove(&mut look);
         self.look_up_serials(part, &mut look);
         let decided = self.clerk.now();
@@ -182,40 +189,39 @@ impl<M: Model> Inspector<M> {
     fn look(
         &mut self,
         part: &Part,
-        frame: &Frame,
         taken: &Stamp,
         keeper: &dyn EvidenceKeeper,
         look: &mut Look,
         early: &mut dyn FnMut(Inspection) -> bool,
     ) -> bool {
+        let station = &*part.station;
         let deadline = Instant::now() + time_left(part, taken);
-        let started = Instant::now();
-        let Cut { crops, is_aligned } = cut_all(&part.station, frame, &mut look.problems);
-        look.timings.crop_ms = millis(started.elapsed());
-        let started = Instant::now();
-        look.measure(&part.station, frame, &crops);
-        look.timings.quality_ms = millis(started.elapsed());
-
-        let tells_early = part.station.plc.as_ref().is_some_and(|plc| plc.partial);
+        let sights = look.see(station, part);
+        let tells_early = station.plc.as_ref().is_some_and(|plc| plc.partial);
         let (mut was_offered, mut was_told) = (false, false);
-        // Where the part is not known to be, nothing is asked: the answer would be about another place.
-        let questions = if is_aligned { part.station.questions.as_slice() } else { &[] };
-        for (at, question) in questions.iter().enumerate() {
-            let started = Instant::now();
-            self.ask(part, question, &crops, deadline, look);
-            look.timings.model_ms += millis(started.elapsed());
-            if tells_early
-                && !was_offered
-                && at + 1 < questions.len()
-                && let Some(verdict) = verdict::decided(&look.findings, &part.station.rules)
-            {
-                was_offered = true;
-                look.keep(&crops, keeper);
-                let partial = self.partial(part, look, verdict);
-                was_told = partial.is_some_and(&mut *early);
+        for sight in sights.iter().filter(|sight| sight.is_asked) {
+            for (at, question) in station.questions.iter().enumerate() {
+                if look.ballots[at].is_settled {
+                    continue;
+                }
+                let started = Instant::now();
+                self.ask(station, (at, question), sight, deadline, look);
+                look.timings.model_ms += millis(started.elapsed());
+                look.settle(at, &station.vote);
+                if tells_early
+                    && !was_offered
+                    && look.ballots.iter().any(|ballot| !ballot.is_settled)
+                    && let Some(verdict) = verdict::decided(&look.findings, &station.rules)
+                {
+                    was_offered = true;
+                    look.keep(&sights, keeper);
+                    let partial = self.partial(part, look, verdict);
+                    was_told = partial.is_some_and(&mut *early);
+                }
             }
         }
-        look.keep(&crops, keeper);
+        look.close(&station.vote);
+        look.keep(&sights, keeper);
         was_told
     }
 
@@ -234,29 +240,35 @@ impl<M: Model> Inspector<M> {
         (latency <= part.deadline).then_some(inspection)
     }
 
+    /// Puts one question about one frame: once, or about each tile.
     fn ask(
         &mut self,
-        part: &Part,
-        question: &Question,
-        crops: &[Crop],
+        station: &Station,
+        (at, question): (usize, &Question),
+        sight: &Sight,
         deadline: Instant,
         look: &mut Look,
     ) {
-        let find = |name: &String| crops.iter().find(|crop| crop.region == *name);
-        let shown: Option<Vec<&Crop>> = question.regions.iter().map(find).collect();
-        // A region that could not be cut has already given its reason.
-        let Some(shown) = shown else { return };
-        // Nor is anybody asked about what shows nothing: every answer would be made up.
-        if shown.iter().any(|crop| look.blank.contains(&crop.region)) {
-            return;
+        let mut findings = Vec::new();
+        for names in &question.looks {
+            // A region that could not be cut has already given its reason.
+            let Some(shown) = sight.shown(question, names) else { continue };
+            // Nor is anybody asked about what shows nothing: every answer would be made up.
+            if names.iter().any(|name| sight.blank.contains(name)) {
+                continue;
+            }
+            let reply = if Instant::now() >= deadline {
+                let late = "not asked: the deadline had passed".to_owned();
+                Reply { prompt: String::new(), answer: Err(late) }
+            } else {
+                self.model.ask(station, question, &shown, deadline)
+            };
+            findings.append(&mut look.take_reply(question, names, &shown, sight, reply));
         }
-        let reply = if Instant::now() >= deadline {
-            let late = "not asked: the deadline had passed".to_owned();
-            Reply { prompt: String::new(), answer: Err(late) }
-        } else {
-            self.model.ask(&part.station, question, &shown, deadline)
-        };
-        look.take_reply(question, reply);
+        if question.looks.len() > 1 {
+            findings = agree::join_tiles(findings);
+        }
+        look.ballots[at].votes.push(findings);
     }
 }
 
@@ -287,144 +299,6 @@ impl<M> Inspector<M> {
             look.serial_facts = readings.into_iter().map(look_up).collect();
         }
         verdict::serial::propose(&mut look.findings, rule, &look.serial_facts);
-    }
-}
-
-/// What gathers while one part is looked at.
-#[derive(Clone, Default)]
-struct Look {
-    is_kept: bool,
-    problems: Vec<Reason>,
-    evidence: Vec<Evidence>,
-    picture_quality: Vec<RegionMeasures>,
-    fixed_areas: Vec<FixedMeasures>,
-    /// The regions that show nothing.
-    blank: BTreeSet<String>,
-    asked: Vec<Asked>,
-    findings: Vec<Finding>,
-    serial_facts: Vec<SerialFacts>,
-    timings: Timings,
-}
-
-impl Look {
-    /// Takes back all that was answered, for this reason.
-    fn withdraw(&mut self, reason: Reason) {
-        self.findings.clear();
-        self.asked.clear();
-        self.problems.push(reason);
-    }
-
-    /// Measures what can be seen, on the frame's own pixels; what is out of limits is a problem.
-    fn measure(&mut self, station: &Station, frame: &Frame, crops: &[Crop]) {
-        let gate = &station.quality;
-        for crop in crops {
-            let seen = gate.measure(frame.picture.rgb(), &crop.region, crop.frame_px);
-            for check in gate.check(&seen) {
-                if check.is_out() && check.what == What::Blank {
-                    self.blank.insert(crop.region.clone());
-                }
-                self.note(&check, &crop.region);
-            }
-            self.picture_quality.push(seen);
-        }
-        for seen in gate.measure_fixed(frame.picture.rgb()) {
-            gate.check_fixed(&seen).iter().for_each(|check| self.note(check, &seen.area));
-            self.fixed_areas.push(seen);
-        }
-    }
-
-    fn note(&mut self, check: &Check, name: &str) {
-        if check.is_out() {
-            self.problems.push(Reason::new(check.what.code(), check.text(name)));
-        }
-    }
-
-    /// Keeps the crops as evidence, once.
-    fn keep(&mut self, crops: &[Crop], keeper: &dyn EvidenceKeeper) {
-        if std::mem::replace(&mut self.is_kept, true) {
-            return;
-        }
-        let started = Instant::now();
-        keep_all(crops, keeper, self);
-        self.timings.evidence_ms = millis(started.elapsed());
-    }
-
-    fn take_reply(&mut self, question: &Question, reply: Reply) {
-        let mut error = None;
-        match &reply.answer {
-            Err(why) => error = Some(Reason::new("question_failed", why.clone())),
-            Ok(answer) if !answer.is_complete() => {
-                let text = format!("\"{}\" was cut off: {:?}.", question.name, answer.stop);
-                error = Some(Reason::new("answer_incomplete", text));
-            }
-            Ok(answer) => match read(question, answer) {
-                Ok(mut findings) => self.findings.append(&mut findings),
-                Err(off) => error = Some(Reason::new("answer_off_schema", off.to_string())),
-            },
-        }
-        self.asked.push(Asked {
-            question: question.name.clone(),
-            regions: question.regions.clone(),
-            prompt: reply.prompt,
-            answer: reply.answer.ok(),
-            error: error.as_ref().map(|reason| reason.text.clone()),
-        });
-        self.problems.extend(error);
-    }
-}
-
-fn read(question: &Question, answer: &Answer) -> Result<Vec<Finding>, finding::OffSchema> {
-    let confidence = |path: &str| {
-        let field = answer.fields.iter().find(|field| field.path == path);
-        let told = field.map(|field| field.probability);
-        // What is no probability counts as none: it must neither pass nor spoil the record.
-        told.filter(|share| (0.0..=1.0).contains(share)).unwrap_or(0.0)
-    };
-    let region = question.regions.join("+");
-    finding::read(&question.name, &region, &question.task.expected(), &answer.text, confidence)
-}
-
-/// The regions of one frame.
-struct Cut {
-    crops: Vec<Crop>,
-    /// The part lies where the regions are, as far as somebody looks.
-    is_aligned: bool,
-}
-
-/// Cuts every region, moved with the part. Where the part was not found they are cut unmoved, as
-/// evidence of what was there instead.
-fn cut_all(station: &Station, frame: &Frame, problems: &mut Vec<Reason>) -> Cut {
-    let calibration = station.calibration.as_deref();
-    let found = calibration.and_then(|calibration| calibration.align(frame.picture.rgb()));
-    let (shift, is_aligned) = match found {
-        None => (Shift::default(), true),
-        Some(Ok(found)) => (found.shift(), true),
-        Some(Err(why)) => {
-            problems.push(Reason::new("alignment_lost", why));
-            (Shift::default(), false)
-        }
-    };
-    let corrections = calibration.map(|calibration| calibration.corrections());
-    let mut crops = Vec::with_capacity(station.regions.len());
-    for region in &station.regions {
-        match roi::cut_corrected(frame.picture.rgb(), region, corrections, shift) {
-            Ok(crop) => crops.push(crop),
-            Err(error) => problems.push(Reason::new("region", error.to_string())),
-        }
-    }
-    Cut { crops, is_aligned }
-}
-
-fn keep_all(crops: &[Crop], keeper: &dyn EvidenceKeeper, look: &mut Look) {
-    for crop in crops {
-        match keeper.keep(&crop.picture) {
-            Ok(sha256) => look.evidence.push(Evidence {
-                region: crop.region.clone(),
-                frame_px: crop.frame_px,
-                sha256,
-            }),
-            Err(why) => look.problems.push(Reason::new("evidence_lost", why)),
-        }
     }
 }
 

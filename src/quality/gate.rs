@@ -43,6 +43,9 @@ pub struct FixedArea {
 pub struct RegionMeasures {
     /// The region.
     pub region: String,
+    /// The frame, where that is not the record's own: one of those that vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_sequence: Option<u64>,
     /// Where it lay.
     pub frame_px: RectPx,
     /// The figures.
@@ -79,7 +82,7 @@ impl Gate {
         // One of another shape says nothing of where brightness is expected here.
         let reference = self.reference(name).filter(|reference| reference.is_like(rect));
         let measures = measure(frame, rect, reference);
-        RegionMeasures { region: name.to_owned(), frame_px: rect, measures }
+        RegionMeasures { region: name.to_owned(), frame_sequence: None, frame_px: rect, measures }
     }
 
     /// All checks of a region.

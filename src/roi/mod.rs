@@ -5,12 +5,14 @@
 //! publisher of the model pads. What a calibrated camera is corrected by is in [`corrections`].
 
 pub mod corrections;
+mod tiling;
 
 use fast_image_resize as fir;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Rgb8;
 pub use corrections::Corrections;
+pub use tiling::{Tiling, tiles, within, zoomed};
 
 /// Side of the square that the model's tower sees, in pixels.
 pub const CROP_SIDE_PX: u32 = 336;
@@ -147,12 +149,11 @@ impl Region {
         let rect = match self.area {
             Area::Whole => RectPx { x: 0, y: 0, width, height },
             Area::Pixels(rect) => rect,
-            Area::Fraction { x, y, width: w, height: h } => RectPx {
-                x: (x * f64::from(width)).round() as u32,
-                y: (y * f64::from(height)).round() as u32,
-                width: (w * f64::from(width)).round() as u32,
-                height: (h * f64::from(height)).round() as u32,
-            },
+            Area::Fraction { x, y, width: w, height: h } => {
+                let (left, right) = edges(x, w, width);
+                let (top, bottom) = edges(y, h, height);
+                RectPx { x: left, y: top, width: right - left, height: bottom - top }
+            }
         };
         if rect.width < SIDE_MIN_PX || rect.height < SIDE_MIN_PX {
             let region = self.name.clone();
@@ -166,6 +167,13 @@ impl Region {
         }
         Ok(rect)
     }
+}
+
+/// The first pixel of a share of `side` pixels, and the first one after it: both edges are rounded, so
+/// that what ends at the frame's edge ends there, and neighbours meet.
+fn edges(begin: f64, share: f64, side: u32) -> (u32, u32) {
+    let at = |share: f64| ((share * f64::from(side)).round() as u32).min(side);
+    (at(begin), at(begin + share).max(at(begin)))
 }
 
 /// How far a part lies from where its regions were drawn, in whole pixels.

@@ -129,10 +129,12 @@ fn decisions(reader: &Reader) -> Result<BTreeMap<i64, Decision>, StoreError> {
 
 /// The picture of `region`, or the only one.
 fn chosen<'l>(look: &'l Inspection, region: Option<&str>) -> Option<&'l Evidence> {
-    match (region, look.evidence.as_slice()) {
-        (Some(region), crops) => crops.iter().find(|crop| crop.region == region),
-        (None, [only]) => Some(only),
-        (None, _) => None,
+    // Neither a good part for comparison nor the other frames of a vote.
+    let own = |crop: &&Evidence| crop.frame_sequence.is_none() && !crop.is_golden();
+    let mut crops = look.evidence.iter().filter(own);
+    match region {
+        Some(region) => crops.find(|crop| crop.region == region),
+        None => crops.next().filter(|_| crops.next().is_none()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! about a serial number. Nothing here reads a clock or a file, so a verdict can be replayed from its
 //! record.
 
+pub mod agree;
 pub mod check_digit;
 pub mod finding;
 pub mod rules;

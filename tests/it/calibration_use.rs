@@ -302,7 +302,7 @@ fn text_of_14_px_is_rejected_and_of_24_px_accepted() {
         "num_crops = 4 instead of 1: 28.0 model px, 757 tokens instead of 313",
         "s a part instead of",
         "235 px on its longer side instead of 336",
-        "2 x 2 regions",
+        "tiles = [2, 2], overlap = 0.06",
         "1.43 times as large in the frame",
     ] {
         assert!(words.contains(figure), "{figure}: {words}");

@@ -61,6 +61,7 @@ mod rtsp;
 mod rtsp_cuts;
 mod schemas;
 mod serial;
+mod several;
 mod sparkplug;
 mod store;
 mod support;

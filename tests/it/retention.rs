@@ -93,7 +93,12 @@ impl Site {
         look.times.decided = self.clock.now();
         look.times.clock_synchronized = self.clock.synchronized();
         let frame_px = RectPx { x: 0, y: 0, width: 16, height: 16 };
-        look.evidence = vec![Evidence { region: "label".into(), frame_px, sha256: sha256.into() }];
+        look.evidence = vec![Evidence {
+            region: "label".into(),
+            frame_sequence: None,
+            frame_px,
+            sha256: sha256.into(),
+        }];
         change(&mut look);
         self.store.commit(&look, &[]).expect("committed");
     }

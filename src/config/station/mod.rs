@@ -6,6 +6,7 @@ mod calibration;
 mod camera;
 mod check_digit;
 mod controls;
+mod golden;
 pub(super) mod outputs;
 mod plc;
 mod prompt;
@@ -16,13 +17,13 @@ mod region;
 mod rules;
 mod serial;
 mod trigger;
+mod vote;
 
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::reader::Reader;
-use crate::roi::Region;
 use crate::station::Station;
 
 /// Default time from the trigger to the verdict.
@@ -58,11 +59,12 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let inspect_every = top.whole("inspect_every", 1..=1_000_000);
     let camera = camera::read(top.table("camera"));
     let trigger = trigger::read(top.table("trigger"));
+    let vote = vote::read(top.table("vote"));
     let quality = quality::read(&mut top, None);
     let regions = region::read(&mut top, quality.limits());
     let (quality, references) = quality.into_gate(&top, &regions);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
-    let areas: Vec<Region> = regions.iter().filter_map(|named| named.region.clone()).collect();
+    let areas = region::cuts(&regions);
     let calibration = calibration::read(&mut top, &areas, camera.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
     let recipe_index = top.whole("recipe_index", recipe::INDEX_RANGE);
@@ -84,6 +86,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
         regions: areas,
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
+        vote,
         deadline: Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64),
         queue_parts: whole(queue, QUEUE_DEFAULT_PARTS) as usize,
         parts_per_minute: parts_per_minute.map(|rate| rate.into_inner()),

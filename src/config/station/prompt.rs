@@ -14,7 +14,7 @@ const PICTURE: &str = "<image>";
 /// Longest tag that is looked for, in bytes.
 const TAG_MAX: usize = 32;
 
-/// Reads `prompt`: the question's text. `shown` is how many pictures it is about, if that is known.
+/// Reads `prompt`: the question's text. `shown` is how many pictures a prompt holds, if that is known.
 pub fn read_question(
     table: &mut Reader<'_>,
     shown: Option<usize>,
@@ -26,13 +26,33 @@ pub fn read_question(
         && places != 0
         && places != shown
     {
-        let title = format!("`prompt` has {places} {PICTURE} for {shown} shown region(s)");
-        let remedy =
-            format!("write {PICTURE} once for each region, or never: then pictures stand first");
+        let title = format!("`prompt` has {places} {PICTURE} for {shown} picture(s)");
+        let remedy = format!(
+            "write {PICTURE} once for each (a good part, then the regions or tiles), or never: then \
+                     pictures stand first"
+        );
         table.error(text.span(), title, remedy);
         return None;
     }
     refuse_tag(table, "prompt", text)
+}
+
+/// Says which picture is which, where a prompt shows several and its text does not place them. The
+/// tiles of a region go by its name, as the text is the same for each of them.
+pub fn refer(text: String, looks: &[Vec<String>], has_golden: bool) -> String {
+    let look = looks.first().map_or(&[][..], Vec::as_slice);
+    if text.contains(PICTURE) || look.len() + usize::from(has_golden) < 2 {
+        return text;
+    }
+    let golden = has_golden.then(|| format!("Picture 1, a good part for comparison: {PICTURE}\n"));
+    let named = look.iter().enumerate().map(|(at, name)| {
+        let number = at + 1 + usize::from(has_golden);
+        let name = if looks.len() > 1 { name.split('.').next().unwrap_or(name) } else { name };
+        let what = if has_golden { "the part to inspect, region" } else { "region" };
+        format!("Picture {number}, {what} \"{name}\": {PICTURE}\n")
+    });
+    let places: String = golden.into_iter().chain(named).collect();
+    places + &text
 }
 
 /// Reads a text in which no picture can stand.
@@ -79,6 +99,27 @@ fn control_tag(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::control_tag;
+
+    #[test]
+    fn several_pictures_are_named_unless_the_text_places_them() {
+        let refer = |text: &str, looks: &[&[&str]], golden| {
+            let names = |look: &&[&str]| look.iter().map(|name| (*name).to_owned()).collect();
+            let looks: Vec<Vec<String>> = looks.iter().map(names).collect();
+            super::refer(text.to_owned(), &looks, golden)
+        };
+        assert_eq!(refer("Why?", &[&["label"]], false), "Why?");
+        assert_eq!(
+            refer("Why?", &[&["label", "seal"]], false),
+            "Picture 1, region \"label\": <image>\nPicture 2, region \"seal\": <image>\nWhy?"
+        );
+        assert_eq!(
+            refer("Why?", &[&["board.1"], &["board.2"]], true),
+            "Picture 1, a good part for comparison: <image>\n\
+             Picture 2, the part to inspect, region \"board\": <image>\nWhy?"
+        );
+        let placed = "This <image> or that <image>?";
+        assert_eq!(refer(placed, &[&["label", "seal"]], false), placed);
+    }
 
     #[test]
     fn tags_are_found_and_plain_angles_are_not() {

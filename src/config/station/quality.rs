@@ -60,21 +60,24 @@ impl Read {
     /// The gate of a station with these regions, and the text of its calibration file.
     pub fn into_gate(self, top: &Reader<'_>, regions: &[Named]) -> (Gate, Option<String>) {
         let mut gate = self.gate;
-        let own = |named: &Named| Some((named.name.get_ref().clone(), named.limits?));
-        gate.own_limits = regions.iter().filter_map(own).collect();
+        gate.own_limits.clear();
+        for named in regions {
+            let Some(limits) = named.limits else { continue };
+            let cuts = named.cuts().iter().map(|cut| (cut.name.clone(), limits));
+            gate.own_limits.extend(cuts);
+        }
         let Some(References { text, span, regions: known, .. }) = self.references else {
             return (gate, None);
         };
-        for named in regions {
-            let name = named.name.get_ref();
+        for region in regions.iter().flat_map(Named::cuts) {
+            let name = &region.name;
             let Some(reference) = known.get(name) else {
                 let title = format!("the calibration has no reference of region \"{name}\"");
                 let remedy = "calibrate the station again; until then only absolute limits hold";
                 top.warn(span.clone(), title, remedy);
                 continue;
             };
-            let at = named.region.as_ref().map(|region| region.area);
-            check_place(top, &span, name, at, reference);
+            check_place(top, &span, name, Some(region.area), reference);
             gate.references.insert(name.clone(), Arc::clone(reference));
         }
         (gate, Some(text))

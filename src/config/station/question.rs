@@ -6,6 +6,7 @@ use super::super::reader::Reader;
 use super::super::words::choices;
 use super::adapter;
 use super::answer;
+use super::golden;
 use super::prompt;
 use super::region::Named;
 use crate::station::{Length, Question, Smallest, Task};
@@ -81,16 +82,19 @@ fn read_one(
     adapter: Option<&AdapterRef>,
 ) -> Option<Asked> {
     let shown = read_regions(&mut table, regions);
+    let golden = golden::read(&mut table, shown.as_deref(), regions);
+    let looks = shown.as_ref().and_then(|shown| read_looks(&mut table, shown, regions));
+    let pictures = looks.as_ref().map(|looks| looks[0].len() + usize::from(golden.is_some()));
     let span = table.span();
     let task = answer::read(&mut table);
     let default = task.as_ref().map_or("", |task| task.default_prompt);
-    let text = prompt::read_question(&mut table, shown.as_ref().map(Vec::len), default);
+    let text = prompt::read_question(&mut table, pictures, default);
     let system = prompt::read_plain(&mut table, "system");
     let examples = read_examples(&mut table);
     let own_adapter = adapter::read(&mut table);
     let num_crops = table.whole("num_crops", 1..=MAX_NUM_CROPS as i64);
-    if let (Some(crops), Some(shown)) = (&num_crops, &shown) {
-        warn_of_crops(&table, *crops.get_ref() as usize, shown.len());
+    if let (Some(crops), Some(pictures)) = (&num_crops, pictures) {
+        warn_of_crops(&table, *crops.get_ref() as usize, pictures);
     }
     let smallest = Smallest {
         text: read_length(&mut table, "smallest_text_px", "smallest_text_mm"),
@@ -99,10 +103,22 @@ fn read_one(
     let sampling = read_sampling(&mut table, task.as_ref().map(|task| &task.task));
     // Without a good task nobody knows which of the remaining keys are wrong.
     let task = task?;
+    if let (Some(Task::Fields(_)), Some(looks)) = (&task.task, &looks)
+        && looks.len() > 1
+    {
+        let title = format!("{} asks for fields of each tile", table.name());
+        let remedy = "which tile's fields would count? Show the tiles in one prompt: \
+                      tiles = \"together\"";
+        table.error(table.span(), title, remedy);
+    }
     table.finish();
+    let (shown, looks) = (shown?, looks?);
+    let text = text.map(|text| prompt::refer(text, &looks, golden.is_some()));
     let question = Question {
         name: name?.into_inner(),
-        regions: shown?,
+        regions: shown,
+        looks,
+        golden,
         task: task.task?,
         system: system.unwrap_or_else(|| SYSTEM_DEFAULT.to_owned()),
         examples,
@@ -171,14 +187,6 @@ fn read_regions(table: &mut Reader<'_>, regions: &[Named]) -> Option<Vec<String>
         table.error(table.key_span("regions"), "`regions` is empty", "name at least one region");
         return None;
     }
-    if names.len() > SHOWN_WELL {
-        let title = format!("{} shows {} pictures at once", table.name(), names.len());
-        let remedy = format!(
-            "the model was made for few pictures a prompt and its answers get worse above \
-             {SHOWN_WELL}; ask about fewer regions, or in several questions"
-        );
-        table.warn(table.key_span("regions"), title, remedy);
-    }
     // Without any good region, what is wrong with the regions has been noted.
     let is_known =
         |name: &&Spanned<String>| known.is_empty() || known.contains(&name.get_ref().as_str());
@@ -188,6 +196,69 @@ fn read_regions(table: &mut Reader<'_>, regions: &[Named]) -> Option<Vec<String>
     }
     names.iter().all(|name| is_known(&name)).then_some(())?;
     Some(names.into_iter().map(|name| name.into_inner()).collect())
+}
+
+/// What is shown each time that the question is put; `None`: it was refused.
+fn read_looks(
+    table: &mut Reader<'_>,
+    shown: &[String],
+    regions: &[Named],
+) -> Option<Vec<Vec<String>>> {
+    let words = [("each", false), ("together", true)];
+    let mode = table.one_of("tiles", &words);
+    let tiles = |name: &String| {
+        let named = regions.iter().find(|known| known.name.get_ref() == name);
+        let tiles = named.map_or(&[][..], |named| &named.tiles);
+        tiles.iter().map(|tile| tile.name.clone()).collect::<Vec<_>>()
+    };
+    let all: Vec<Vec<String>> = shown.iter().map(tiles).collect();
+    let tiled = all.iter().filter(|tiles| !tiles.is_empty()).count();
+    if let Some(mode) = mode.as_ref().filter(|_| tiled == 0) {
+        let title = format!("{} is about no region with tiles", table.name());
+        table.error(mode.span(), title, "remove `tiles`, or add  tiles = [2, 2]  to its region");
+        return None;
+    }
+    let together = mode.is_some_and(|mode| mode.into_inner());
+    if tiled > 1 && !together {
+        let title = format!("{} shows {tiled} regions with tiles", table.name());
+        let remedy = "ask about one of them at a time, or show all tiles: tiles = \"together\"";
+        table.error(table.key_span("regions"), title, remedy);
+        return None;
+    }
+    let with = |chosen: Option<usize>| {
+        let each = shown.iter().zip(&all).map(|(name, tiles)| match (tiles.as_slice(), chosen) {
+            ([], _) => vec![name.clone()],
+            (tiles, None) => tiles.to_vec(),
+            (tiles, Some(at)) => vec![tiles[at].clone()],
+        });
+        each.flatten().collect::<Vec<String>>()
+    };
+    let looks = match all.iter().map(Vec::len).max().unwrap_or(0) {
+        0 => vec![with(None)],
+        _ if together => vec![with(None)],
+        count => (0..count).map(|at| with(Some(at))).collect(),
+    };
+    check_pictures(table, &looks[0], together).then_some(looks)
+}
+
+fn check_pictures(table: &Reader<'_>, look: &[String], together: bool) -> bool {
+    let key = if together { "tiles" } else { "regions" };
+    if look.len() > SHOWN_MAX {
+        let title =
+            format!("{} shows {} pictures at once, {SHOWN_MAX} at most", table.name(), look.len());
+        let remedy = "use fewer tiles, or ask about each by itself: tiles = \"each\"";
+        table.error(table.key_span(key), title, remedy);
+        return false;
+    }
+    if look.len() > SHOWN_WELL {
+        let title = format!("{} shows {} pictures at once", table.name(), look.len());
+        let remedy = format!(
+            "the model was made for few pictures a prompt and its answers get worse above \
+             {SHOWN_WELL}; ask about fewer regions, or in several questions"
+        );
+        table.warn(table.key_span(key), title, remedy);
+    }
+    true
 }
 
 fn read_examples(table: &mut Reader<'_>) -> Vec<(String, String)> {

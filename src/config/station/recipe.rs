@@ -8,7 +8,6 @@ use toml::Spanned;
 
 use super::super::reader::Reader;
 use super::{adapter, calibration, quality, question, region, rules};
-use crate::roi::Region;
 use crate::station::Station;
 
 /// What a recipe's index may be.
@@ -63,7 +62,7 @@ pub fn read(mut top: Reader<'_>, station: &Station, index: u32) -> (Station, Opt
     let (quality, references) = quality.into_gate(&top, &regions);
     let asked = question::read(&mut top, &regions, adapter.as_ref());
     let rules = rules::read(top.table("rules"), &asked);
-    let areas: Vec<Region> = regions.into_iter().filter_map(|named| named.region).collect();
+    let areas = region::cuts(&regions);
     let calibration = calibration::for_recipe(&top, station.calibration.as_ref(), &areas);
     top.finish();
     let recipe = Station {

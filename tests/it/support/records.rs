@@ -61,6 +61,7 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
         },
         evidence: vec![Evidence {
             region: "label".into(),
+            frame_sequence: None,
             frame_px: RectPx { x: 10, y: 20, width: 336, height: 84 },
             sha256: "ab".repeat(32),
         }],
@@ -69,6 +70,7 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
         questions: vec![Asked {
             question: "serial".into(),
             regions: vec!["label".into()],
+            frame_sequence: None,
             prompt: "<|user|>\nRead the \"serial\".<|end|>\n".into(),
             answer: None,
             error: Some("made up".into()),
