@@ -180,8 +180,10 @@ fn pieces(tokenizer: &ChatTokenizer, ask: &Ask<'_>) -> Result<Vec<Piece>, String
     };
     let mut pieces = Vec::new();
     let mut from = 0;
-    // The good part is the same picture for every part.
-    let golden = question.golden.as_ref().map(|golden| (golden.digest.clone(), false));
+    // The good part is the same picture for every part; each tile has its own.
+    let tile = ask.look.first().map_or("", String::as_str);
+    let golden =
+        question.golden.as_ref().map(|golden| (format!("{tile} of {}", golden.digest), false));
     let own = ask.look.iter().map(|region| (format!("{region} of frame {}", ask.frame), true));
     for (tag, (region, part)) in image_tags(&prompt).iter().zip(golden.into_iter().chain(own)) {
         pieces.push(text(&prompt[from..tag.range.start])?);

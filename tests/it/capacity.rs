@@ -16,7 +16,7 @@ use inspectd::station::Station;
 use inspectd::{config, evaluate, simulate};
 use serde_json::Value;
 
-use crate::support::station::Site;
+use crate::support::station::{Site, some_picture};
 
 fn inspectd(action: &[&str], site: &Site) -> Command {
     let mut command = Command::cargo_bin("inspectd").expect("built by cargo");
@@ -89,6 +89,62 @@ fn inspect_all(
     (1..).zip(pictures).map(one).collect()
 }
 
+fn two_pictures(site: &Site) -> Vec<Rgb8> {
+    let read = |name: &&str| {
+        let path = site.dir.path().join("set").join(name);
+        let picture = image::open(path).expect("a picture").into_rgb8();
+        let (width, height) = picture.dimensions();
+        Rgb8::from_data(width, height, picture.into_raw()).expect("whole")
+    };
+    ["000000.png", "000001.png"].iter().map(read).collect()
+}
+
+/// A good part that comes first is read once for all parts, where nothing else stands between; tiles,
+/// each of which has its own, are read anew.
+#[test]
+fn the_tokens_of_tiles_and_of_a_good_part_are_counted_too() {
+    let site = site();
+    let mut pictures = two_pictures(&site);
+    pictures.push(pictures[0].clone());
+    // A frame: one of 336x336 px would be taken for a region's picture.
+    let good = site.dir.path().join("stations/good.png");
+    inspectd::frame::file::write_png(&good, &some_picture()).expect("written");
+    let path = site.dir.path().join("stations/demo.toml");
+    let text = fs::read_to_string(&path).expect("readable");
+    let (top, questions) = text.split_once("[[region]]").expect("regions");
+    let rules = questions.split_once("[rules]").expect("rules").1;
+    for (tiles, expected) in
+        [("", &["defects"][..]), ("tiles = [2, 1]\n", &["defects (plate.1)", "defects (plate.2)"])]
+    {
+        let own = format!(
+            "[[region]]\nname = \"plate\"\n{tiles}\n[[question]]\nname = \"defects\"\n\
+             task = \"defects\"\ngolden = \"good.png\"\nclasses = \
+             [\"scratch\", \"dent\", \"stain\", \"crack\", \"missing_screw\"]\n\n[rules]"
+        );
+        fs::write(&path, format!("{top}{own}{rules}")).expect("written");
+        let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut station = loaded.stations[0].clone();
+        station.deadline = Duration::from_secs(600);
+        let card = inspectd::vlm::ModelCard::open(&loaded.settings.model.path).expect("a card");
+        let tokenizer = card.tokenizer.as_ref().expect("a tokenizer");
+        let cost = cost::of(tokenizer, &station).expect("a cost");
+        let names: Vec<&str> = cost.questions.iter().map(|cost| cost.question.as_str()).collect();
+        assert_eq!(names, expected);
+
+        // The first part is not yet the middle of a shift.
+        for inspection in &inspect_all(&loaded.settings, &station, &pictures)[1..] {
+            assert_eq!(inspection.questions.len(), expected.len());
+            for (asked, cost) in inspection.questions.iter().zip(&cost.questions) {
+                let tokens = asked.answer.as_ref().expect("answered").tokens;
+                let counted = (cost.prompt_tokens(), cost.picture_tokens, cost.reused_tokens);
+                let told = (tokens.prompt, tokens.image, tokens.reused);
+                assert_eq!(counted, told, "{}", cost.question);
+                assert_eq!(tokens.reused > 313, tiles.is_empty(), "the good part's picture");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_counted_tokens_are_those_of_the_engine() {
     let site = site();
@@ -109,15 +165,7 @@ fn the_counted_tokens_are_those_of_the_engine() {
     let card = inspectd::vlm::ModelCard::open(&loaded.settings.model.path).expect("a card");
     let cost = cost::of(card.tokenizer.as_ref().expect("a tokenizer"), &station).expect("a cost");
 
-    let pictures: Vec<Rgb8> = ["000000.png", "000001.png"]
-        .iter()
-        .map(|name| {
-            let path = site.dir.path().join("set").join(name);
-            let picture = image::open(path).expect("a picture").into_rgb8();
-            let (width, height) = picture.dimensions();
-            Rgb8::from_data(width, height, picture.into_raw()).expect("whole")
-        })
-        .collect();
+    let pictures = two_pictures(&site);
     // The second part is one in the middle of a shift.
     let inspected = inspect_all(&loaded.settings, &station, &pictures);
     for (asked, cost) in inspected[1].questions.iter().zip(&cost.questions) {
