@@ -1,5 +1,6 @@
 //! A camera over a moving belt: parts come in from the left, one at a time, and leave to the right.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use rand::{Rng, SeedableRng};
@@ -31,6 +32,9 @@ const SPACING: f32 = 1080.0;
 /// How far a part's centre may lie from its place in the row, px.
 const UNEVEN: f32 = 30.0;
 
+/// Parts that are kept painted: no frame shows more.
+const PAINTED_MAX: usize = 4;
+
 /// A defect's centre keeps this far from a vertical boundary of the 3x3 grid, px: a trigger does
 /// not catch a part exactly in the middle.
 const CLEARANCE: (f32, f32) = (16.0, 7.0);
@@ -50,16 +54,29 @@ pub struct BeltPart {
     pub leaves_at_frame: u64,
 }
 
+/// How a belt runs that does not run evenly, and how parts lie on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Course {
+    /// From one part's centre to the next, px: at least, and at most so much more.
+    pub spacing: (f32, f32),
+    /// How far the belt has moved at each frame, px; after the last one it stands.
+    pub travel: Vec<f64>,
+    /// The light at each frame, as a factor; after the last one it stays.
+    pub light: Vec<f32>,
+}
+
 /// A belt with parts on it, filmed by one camera.
 pub struct Belt {
     seed: u64,
     travel_per_frame: f32,
+    /// `None`: evenly, and one part in view at a time.
+    course: Option<Course>,
     rubber: Rubber,
     exposure: Exposure,
     lies: Vec<Lie>,
     parts: Vec<Part>,
-    /// The part painted last: frames come in order, and each shows one part at most.
-    painted: Mutex<Option<(usize, Canvas)>>,
+    /// The parts painted last: frames come in order, and each shows few.
+    painted: Mutex<VecDeque<(usize, Canvas)>>,
 }
 
 /// Where a part lies on the belt.
@@ -79,6 +96,26 @@ impl Belt {
 
     /// A belt with a mix of parts; `mix.empty` and `mix.crowded` do not apply.
     pub fn with_mix(seed: u64, parts: u32, speed_mm_per_s: f64, mix: &Mix) -> Result<Belt, Error> {
+        Belt::laid(seed, parts, speed_mm_per_s, mix, None)
+    }
+
+    /// A belt that runs as `course` says; it is at `speed_mm_per_s` in what the truth says of frames.
+    pub fn on_course(
+        seed: u64,
+        parts: u32,
+        speed_mm_per_s: f64,
+        course: Course,
+    ) -> Result<Belt, Error> {
+        Belt::laid(seed, parts, speed_mm_per_s, &Mix::default(), Some(course))
+    }
+
+    fn laid(
+        seed: u64,
+        parts: u32,
+        speed_mm_per_s: f64,
+        mix: &Mix,
+        course: Option<Course>,
+    ) -> Result<Belt, Error> {
         if !(speed_mm_per_s > 0.0 && speed_mm_per_s <= 1000.0) {
             let expected = "above 0 and at most 1000 mm/s";
             return Err(Error::Option { name: "speed_mm_per_s", value: speed_mm_per_s, expected });
@@ -90,11 +127,12 @@ impl Belt {
         let mut belt = Belt {
             seed,
             travel_per_frame: speed_mm_per_s as f32 * PIXELS_PER_MM / FRAMES_PER_SECOND as f32,
+            course,
             rubber,
             exposure,
             lies: Vec::new(),
             parts: Vec::new(),
-            painted: Mutex::new(None),
+            painted: Mutex::default(),
         };
         for index in 0..parts {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -106,10 +144,18 @@ impl Belt {
 
     /// Puts one more part onto the belt.
     fn load(&mut self, rng: &mut impl Rng, mix: &Mix) {
+        let number = self.parts.len() as f32;
+        let start = match &self.course {
+            None => -(CANVAS_SIDE as f32) - number * SPACING - rng.random_range(0.0..UNEVEN),
+            Some(course) => {
+                let (least, more) = course.spacing;
+                let before = self.lies.last().map_or(-(CANVAS_SIDE as f32), |lie| lie.start);
+                let gap = least + more * rng.random::<f32>();
+                before - if self.lies.is_empty() { 0.0 } else { gap }
+            }
+        };
         let lie = Lie {
-            start: -(CANVAS_SIDE as f32)
-                - self.parts.len() as f32 * SPACING
-                - rng.random_range(0.0..UNEVEN),
+            start,
             y: FRAME_HEIGHT as f32 / 2.0 + rng.random_range(-9.0..9.0),
             angle: rng.random_range(-2.5f32..2.5).to_radians(),
         };
@@ -146,22 +192,27 @@ impl Belt {
 
     /// Frame `index`, 640x480. Frames may be asked for in any order; in sequence is fastest.
     pub fn frame(&self, index: u64) -> Rgb8 {
-        let travel = (index as f64 * f64::from(self.travel_per_frame)) as usize;
+        let travel = self.travel(index).max(0.0) as usize;
         let (width, height) = (FRAME_WIDTH as usize, FRAME_HEIGHT as usize);
         let mut film = self.rubber.film(width, height, travel, false);
         let reach = CANVAS_SIDE as f32 / 2.0 + 12.0;
         let in_view =
             |lie: &Lie| (-reach..FRAME_WIDTH as f32 + reach).contains(&self.x_at(lie, index));
-        if let Some(number) = self.lies.iter().position(in_view) {
-            let lie = &self.lies[number];
+        let mut painted = self.painted.lock().unwrap_or_else(|e| e.into_inner());
+        for (number, lie) in self.lies.iter().enumerate().filter(|(_, lie)| in_view(lie)) {
             let pose = Pose { x: self.x_at(lie, index), y: lie.y, angle: lie.angle, scale: 1.0 };
-            let mut painted = self.painted.lock().unwrap_or_else(|e| e.into_inner());
-            if painted.as_ref().is_none_or(|(at, _)| *at != number) {
-                *painted = Some((number, self.parts[number].paint()));
+            if !painted.iter().any(|(at, _)| *at == number) {
+                painted.push_back((number, self.parts[number].paint()));
             }
-            if let Some((_, canvas)) = painted.as_ref() {
+            while painted.len() > PAINTED_MAX {
+                painted.pop_front();
+            }
+            if let Some((_, canvas)) = painted.iter().find(|(at, _)| *at == number) {
                 composite(canvas, &mut film, &pose);
             }
+        }
+        if let Some(light) = self.course.as_ref().and_then(|course| last_of(&course.light, index)) {
+            film.pixels.iter_mut().flatten().for_each(|level| *level *= light);
         }
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x6e01_5e00);
         rng.set_stream(index);
@@ -170,8 +221,27 @@ impl Belt {
 
     /// A part's centre in a frame, px.
     fn x_at(&self, lie: &Lie, frame: u64) -> f32 {
-        (f64::from(lie.start) + frame as f64 * f64::from(self.travel_per_frame)) as f32
+        (f64::from(lie.start) + self.travel(frame)) as f32
     }
+
+    /// How far the belt has moved at a frame, px.
+    fn travel(&self, frame: u64) -> f64 {
+        match &self.course {
+            Some(course) => last_of(&course.travel, frame).unwrap_or(0.0),
+            None => frame as f64 * f64::from(self.travel_per_frame),
+        }
+    }
+
+    /// How far each part's centre is from the middle of a frame, px.
+    pub fn offsets(&self, frame: u64) -> Vec<f32> {
+        let offset = |lie: &Lie| self.x_at(lie, frame) - FRAME_WIDTH as f32 / 2.0;
+        self.lies.iter().map(offset).collect()
+    }
+}
+
+/// What is said for a frame, or for the last one of which anything is.
+fn last_of<N: Copy>(each: &[N], frame: u64) -> Option<N> {
+    each.get(frame as usize).or(each.last()).copied()
 }
 
 /// The frame in which a part is nearest to the middle.
