@@ -22,6 +22,14 @@ impl Stamp {
     pub fn since(&self, earlier: &Stamp) -> Duration {
         Duration::from_nanos(self.monotonic_ns.saturating_sub(earlier.monotonic_ns))
     }
+
+    /// The moment `monotonic_ns` of the same boot, by both clocks as they are now.
+    pub fn at(&self, monotonic_ns: u64) -> Stamp {
+        let off_ns = i128::from(monotonic_ns) - i128::from(self.monotonic_ns);
+        let off_ns = off_ns.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        let wall = self.wall.saturating_add(jiff::SignedDuration::from_nanos(off_ns));
+        Stamp { wall: wall.unwrap_or(self.wall), monotonic_ns }
+    }
 }
 
 /// Where the time comes from.
@@ -124,5 +132,6 @@ mod tests {
         let late = clock.now();
         assert_eq!(late.since(&early), Duration::from_millis(5));
         assert_eq!(early.since(&late), Duration::ZERO);
+        assert_eq!((late.at(0), early.at(late.monotonic_ns)), (early, late));
     }
 }

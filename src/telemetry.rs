@@ -85,6 +85,16 @@ pub fn camera_ended(station: &str) {
     info!(station, "Camera ended.");
 }
 
+/// A station's photo eye or its encoder tells nothing: no part is seen.
+pub fn trigger_failed(station: &str, reason: &str) {
+    warn!(station, reason, "Trigger failed.");
+}
+
+/// It tells again.
+pub fn trigger_back(station: &str) {
+    info!(station, "Trigger back.");
+}
+
 /// A triggered part cannot be looked at; it is recorded as review.
 pub fn part_missed(station: &str, part_id: &str, reason: &str) {
     warn!(station, part_id, reason, "Part not inspected; recorded as review.");

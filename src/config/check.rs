@@ -7,11 +7,11 @@ use super::report::{Problem, Problems};
 use super::station::adapter;
 use super::{Loaded, Settings, load};
 use crate::camera::{self, Source};
-use crate::hard::{gpio, registers};
+use crate::hard::{eye, gpio, registers};
 use crate::quality::Gate;
 use crate::roi::Area;
 use crate::station::{Question, Station, Task};
-use crate::trigger::{self, WhichFrame};
+use crate::trigger::{self, PhotoEyeOptions, Way, WhichFrame};
 use crate::verdict::Rules;
 use crate::verdict::serial::{Consequence, SerialRule, Window};
 use crate::vlm::AdapterRef;
@@ -87,15 +87,26 @@ fn check_cameras(stations: &[Station]) -> Problems {
     Problems::new(all.map(|why| Problem::error(why.to_string())).collect())
 }
 
-/// Whether the lines that stations drive are there.
+/// Whether the lines that stations drive and watch are there.
 fn check_lines(stations: &[Station]) -> Vec<Problem> {
-    let check = |station: &Station| {
-        let why = gpio::check(station.outputs.gpio.as_ref()?).err()?;
-        let title = format!("station \"{}\": {why}", station.name);
-        Some(Problem::error(title).remedy(LINE_REMEDY))
-    };
-    stations.iter().filter_map(check).collect()
+    let mut problems = Vec::new();
+    for station in stations {
+        let driven = station.outputs.gpio.as_ref().and_then(|line| gpio::check(line).err());
+        let watched = match &station.trigger {
+            trigger::Options::PhotoEye(options) => eye::check(options).err(),
+            _ => None,
+        };
+        for (why, remedy) in [(driven, LINE_REMEDY), (watched, EYE_REMEDY)] {
+            let title = why.map(|why| format!("station \"{}\": {why}", station.name));
+            problems.extend(title.map(|title| Problem::error(title).remedy(remedy)));
+        }
+    }
+    problems
 }
+
+/// What to do about a photo eye that cannot be had.
+const EYE_REMEDY: &str = "correct `chip`, `line` and `encoder_line` in [trigger] (`gpioinfo` lists what there \
+                          is), or let the user of the service open the chip";
 
 /// What to do about a line that cannot be had.
 const LINE_REMEDY: &str = "correct `chip` and `pass_line` in [gpio] (`gpioinfo` lists what there is), \
@@ -273,14 +284,37 @@ fn trigger(options: &trigger::Options) -> String {
     match options {
         trigger::Options::EveryFrame => "every frame".to_owned(),
         trigger::Options::Interval { every } => format!("a frame each {} ms", every.as_millis()),
-        trigger::Options::Presence(_) => "each part that passes the centre".to_owned(),
+        trigger::Options::Presence(options) => {
+            format!("each part that passes the centre{}", burst(options.burst_frames))
+        }
         trigger::Options::Command(options) => {
             let which = match options.frame {
                 WhichFrame::Next => "the next frame",
                 WhichFrame::Newest => "the newest frame",
             };
-            format!("cmd/trigger: {which}, within {} ms", options.wait.as_millis())
+            let (wait, burst) = (options.wait.as_millis(), burst(options.burst_frames));
+            format!("cmd/trigger: {which}, within {wait} ms{burst}")
         }
+        trigger::Options::PhotoEye(options) => photo_eye(options),
+    }
+}
+
+fn photo_eye(eye: &PhotoEyeOptions) -> String {
+    let way = match &eye.way {
+        Way::Time { delay, .. } => format!("{} ms", delay.as_millis()),
+        Way::Encoder(encoder) => format!("{} mm (line {})", encoder.distance_mm, encoder.line),
+    };
+    let (line, chip, within) = (eye.line, eye.chip.display(), eye.frame_within.as_millis());
+    let burst = burst(eye.burst_frames);
+    format!(
+        "photo eye at line {line} of {chip}, {way} before the camera, within {within} ms{burst}"
+    )
+}
+
+fn burst(frames: usize) -> String {
+    match frames {
+        1 => String::new(),
+        frames => format!(", the sharpest of {frames} frames"),
     }
 }
 

@@ -334,18 +334,29 @@ impl Desk {
         self.orders.1.try_iter()
     }
 
-    /// The number of one more job, and the station with the active recipe. `Err`: the recipe is about
-    /// to change.
+    /// The number of one more job, which is before the camera now, and the station with the active
+    /// recipe. `Err`: the recipe is about to change.
     pub fn next_job(&self) -> (u64, Arc<Station>, Result<(), Reason>) {
-        let mut inner = self.lock();
-        let job_id = inner.contract.next_job();
+        let job_id = self.number_part();
         self.show(|board| board.trigger(job_id));
+        let (station, changing) = self.active();
+        (job_id, station, changing)
+    }
+
+    /// The number of one more job, for a part that is still on its way to the camera.
+    pub fn number_part(&self) -> u64 {
+        self.lock().contract.next_job()
+    }
+
+    /// The station with the active recipe. `Err`: it is about to change.
+    pub fn active(&self) -> (Arc<Station>, Result<(), Reason>) {
+        let inner = self.lock();
         let station = Arc::clone(&self.recipes[inner.contract.active()]);
         let changing = match inner.contract.is_changing() {
             true => Err(Reason::new("recipe_change", "The recipe was about to change.")),
             false => Ok(()),
         };
-        (job_id, station, changing)
+        (station, changing)
     }
 
     /// A part that the station found is in hand from now on.

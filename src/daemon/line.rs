@@ -6,20 +6,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::thread;
 use std::time::Duration;
 
 use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
 use super::desk::{Desk, Hand, InHand, Order};
+use super::eye::{Arrival, EyeReader, EyeWatch};
 use super::recorder::Recorder;
 use super::{DaemonError, Stop};
 use crate::camera::{self, CameraHandle, Delivery, LossKind};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stamp};
 use crate::frame::Frame;
+use crate::hard::gpio::Chips;
 use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
-use crate::trigger::{self, Event, Orders, Trigger};
+use crate::trigger::photo_eye::Seen;
+use crate::trigger::{self, Event, Focus, Orders, Trigger};
 use crate::verdict::{NOT_SAMPLED, Reason};
 
 /// How often a waiting thread looks at the stop flag.
@@ -33,6 +37,10 @@ pub struct Line {
     trigger: Trigger,
     /// Parts that were asked for and have no picture yet, where parts are asked for.
     orders: Option<Orders<Order>>,
+    /// Parts that a photo eye has seen, where there is one.
+    eye: Option<EyeWatch>,
+    /// Until its thread takes it.
+    eye_reader: Option<EyeReader>,
     clerk: Clerk,
     admission: Admission,
     waiting: Arc<AtomicUsize>,
@@ -54,10 +62,11 @@ pub struct Out<'o> {
 }
 
 impl Line {
-    /// Opens the camera of the desk's station.
+    /// Opens the camera of the desk's station, and its photo eye on one of `chips`.
     pub fn open(
         desk: &Arc<Desk>,
         clock: &Arc<dyn Clock>,
+        chips: &Arc<dyn Chips>,
         clerk: Clerk,
         stop: Arc<Stop>,
     ) -> Result<Line, DaemonError> {
@@ -66,8 +75,16 @@ impl Line {
             DaemonError::Other(format!("station \"{}\": {error}", station.name))
         })?;
         let orders = match &station.trigger {
-            trigger::Options::Command(options) => Some(Orders::new(*options)),
+            trigger::Options::Command(options) => {
+                Some(Orders::new(*options, Focus::around(&station.regions)))
+            }
             _ => None,
+        };
+        let (eye, eye_reader) = match &station.trigger {
+            trigger::Options::PhotoEye(options) => EyeWatch::open(desk, options, chips)
+                .map_err(|why| no_eye(&station.name, &why))
+                .map(|(eye, reader)| (Some(eye), Some(reader)))?,
+            _ => (None, None),
         };
         let camera = camera::open(&station.name, &station.camera, Arc::clone(clock))
             .map_err(|source| DaemonError::Camera { station: station.name.clone(), source })?;
@@ -82,6 +99,8 @@ impl Line {
             camera,
             trigger,
             orders,
+            eye,
+            eye_reader,
             clerk,
             waiting: Arc::default(),
             watch,
@@ -99,9 +118,18 @@ impl Line {
 
     /// Runs until the camera ends or the daemon stops; answers frames delivered and dropped.
     pub fn run(mut self, out: &Out<'_>) -> (u64, u64) {
+        let Some(reader) = self.eye_reader.take() else { return self.look(out) };
+        thread::scope(|scope| {
+            scope.spawn(move || reader.run());
+            self.look(out)
+        })
+    }
+
+    fn look(mut self, out: &Out<'_>) -> (u64, u64) {
         self.tell_camera(None, out);
         while !self.stop.is_set() && !self.stop.all_triggered() {
             self.take_orders(out);
+            self.take_arrivals(out);
             match self.camera.next(LOOK_AROUND) {
                 Delivery::Frame(frame) => self.see(&frame, out),
                 Delivery::NoFrame => self.record_old_loss(out),
@@ -122,6 +150,7 @@ impl Line {
         }
         self.camera.stop();
         self.give_up_orders(out);
+        self.give_up_arrivals(out);
         self.counts()
     }
 
@@ -141,6 +170,9 @@ impl Line {
         }
         // What arrived while the frame was waited for may be older than it.
         self.take_orders(out);
+        self.take_arrivals(out);
+        let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.see(frame));
+        self.pass_on(seen, out);
         let served = self.orders.as_mut().map_or_else(Vec::new, |orders| orders.see(frame));
         for (order, frame) in served {
             self.serve(order, frame, out);
@@ -209,12 +241,79 @@ impl Line {
             served.extend(orders.ask(order.asked, order));
         }
         let expired = orders.expire(&now);
-        for (order, frame) in served {
+        for (order, frame) in served.into_iter().chain(expired.served) {
             self.serve(order, frame, out);
         }
-        for order in expired {
+        for order in expired.lost {
             let text = "No picture was taken within the time that the trigger allows.";
             self.give_up(order, Reason::new("frame_lost", text), out);
+        }
+    }
+
+    /// Takes what the photo eye has told, and gives up what can no longer be seen.
+    fn take_arrivals(&mut self, out: &Out<'_>) {
+        let now = self.clock.now();
+        let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.hear(&now));
+        self.pass_on(seen, out);
+    }
+
+    /// What became of parts that the photo eye has seen.
+    fn pass_on(&mut self, seen: Vec<Seen<Arrival>>, out: &Out<'_>) {
+        let now = self.clock.now();
+        for seen in seen {
+            match seen {
+                Seen::Part { part, frame, due_ns } => {
+                    self.take_part(part, now.at(due_ns), Ok(frame), out);
+                }
+                Seen::Missed { part, at_ns, code, text } => {
+                    self.take_part(part, now.at(at_ns), Err(Reason::new(code, text)), out);
+                }
+                Seen::Unknown { code, text } => self.record_unknown(code, &text, out),
+            }
+        }
+    }
+
+    /// A part is where it is to be seen, or will not be seen there.
+    fn take_part(
+        &mut self,
+        arrival: Arrival,
+        triggered: Stamp,
+        shown: Result<Arc<Frame>, Reason>,
+        out: &Out<'_>,
+    ) {
+        if !self.desk.inspects() {
+            return self.desk.ignore();
+        }
+        if !self.stop.may_trigger() {
+            return;
+        }
+        let Arrival { job_id, station } = arrival;
+        let (active, mut changing) = self.desk.active();
+        if !Arc::ptr_eq(&active, &station) {
+            let text = "The recipe changed while the part was on its way to the camera.";
+            changing = Err(Reason::new("recipe_change", text));
+        }
+        let mut part = Part::new(&station, job_id, format!("{job_id:06}"), triggered);
+        part.missed = match shown {
+            Ok(frame) => {
+                part.frame = Some(frame);
+                changing.err()
+            }
+            Err(reason) => Some(reason),
+        };
+        match part.missed {
+            None => self.send(part, None, out),
+            Some(_) => self.miss(&part, None, out),
+        }
+    }
+
+    /// No picture will be taken any more of what is on its way.
+    fn give_up_arrivals(&mut self, out: &Out<'_>) {
+        let left = self.eye.as_mut().map_or_else(Vec::new, EyeWatch::give_up);
+        let now = self.clock.now();
+        for arrival in left {
+            let text = "The station stopped before the part was before the camera.";
+            self.take_part(arrival, now, Err(Reason::new("stopped", text)), out);
         }
     }
 
@@ -312,9 +411,20 @@ impl Line {
 
     /// A loss is a record of its own: whoever reads the log must see that the line was blind.
     fn record_loss(&mut self, reason: &str, out: &Out<'_>) {
+        self.record_unknown("camera_lost", reason, out);
+    }
+
+    /// Parts may have gone by of which nothing is known.
+    fn record_unknown(&mut self, code: &'static str, text: &str, out: &Out<'_>) {
         let (job_id, station, _) = self.desk.next_job();
         let mut part = Part::new(&station, job_id, "unknown".to_owned(), self.clerk.now());
-        part.missed = Some(Reason::new("camera_lost", reason));
+        part.missed = Some(Reason::new(code, text));
         self.miss(&part, None, out);
     }
+}
+
+fn no_eye(station: &str, why: &str) -> DaemonError {
+    let remedy = "correct `chip` and the lines in [trigger] (`gpioinfo` lists chips and lines), or let the \
+                  user of the service open the chip";
+    DaemonError::Output(format!("station \"{station}\": photo eye: {why}; {remedy}"))
 }

@@ -1,4 +1,4 @@
-//! The line that permits a pass, on a GPIO chip of the kernel.
+//! Lines of the kernel's GPIO chips, and the one that permits a pass.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,11 @@ use gpiocdev::Request;
 use gpiocdev::chip::Chip;
 use gpiocdev::line::Value;
 
+use super::eye::Edges;
 use super::panel::Panel;
 use super::permit::Permit;
 use crate::clock::Clock;
+use crate::trigger::PhotoEyeOptions;
 
 /// Longest sleep: so often a line is driven anew, and a chip that is gone is noticed.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
@@ -20,7 +22,7 @@ const LOOK_AROUND: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Who uses the line, as the kernel tells others.
-const CONSUMER: &str = "inspectd";
+pub(super) const CONSUMER: &str = "inspectd";
 
 /// A station's line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,12 @@ pub trait Chips: Send + Sync + Debug {
     /// # Errors
     /// Why it cannot be had, with the chip's name.
     fn open(&self, chip: &Path, line: u32, active_low: bool) -> Result<Box<dyn Line>, String>;
+
+    /// Requests the lines of a photo eye as inputs whose edges are told.
+    ///
+    /// # Errors
+    /// Why they cannot be had, with the chip's name.
+    fn watch(&self, eye: &PhotoEyeOptions) -> Result<Box<dyn Edges>, String>;
 }
 
 /// The kernel's character devices.
@@ -77,6 +85,10 @@ impl Chips for KernelChips {
         let request = request.map_err(|why| format!("line {line} of {}: {why}", chip.display()))?;
         Ok(Box::new(request))
     }
+
+    fn watch(&self, eye: &PhotoEyeOptions) -> Result<Box<dyn Edges>, String> {
+        super::eye::open(eye)
+    }
 }
 
 impl Line for Request {
@@ -91,11 +103,15 @@ impl Line for Request {
 /// # Errors
 /// What is missing.
 pub fn check(options: &Options) -> Result<(), String> {
-    let chip = options.chip.display();
-    let opened = Chip::from_path(&options.chip).map_err(|why| format!("{chip}: {why}"))?;
-    let lines = opened.info().map_err(|why| format!("{chip}: {why}"))?.num_lines;
-    match options.lines().find(|line| *line >= lines) {
-        Some(line) => Err(format!("{chip} has the lines 0 to {}, not {line}", lines.max(1) - 1)),
+    check_chip(&options.chip, options.lines())
+}
+
+pub(super) fn check_chip(chip: &Path, mut wanted: impl Iterator<Item = u32>) -> Result<(), String> {
+    let name = chip.display();
+    let opened = Chip::from_path(chip).map_err(|why| format!("{name}: {why}"))?;
+    let lines = opened.info().map_err(|why| format!("{name}: {why}"))?.num_lines;
+    match wanted.find(|line| *line >= lines) {
+        Some(line) => Err(format!("{name} has the lines 0 to {}, not {line}", lines.max(1) - 1)),
         None => Ok(()),
     }
 }

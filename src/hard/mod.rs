@@ -9,8 +9,11 @@
 //! One rule holds for both: a pass is shown only while everything that it rests on is known to hold,
 //! and whatever is not known reads as reject. [`Board`] and [`Permit`] are pure: they read no clock,
 //! no socket and no pin.
+//!
+//! The one hard input is a photo eye ([`eye`]): its edges go to `trigger::photo_eye`, which is pure, too.
 
 pub mod board;
+pub mod eye;
 pub mod gpio;
 pub mod modbus;
 pub mod panel;

@@ -130,7 +130,7 @@ pub const ROWS: &[Row] = &[
         1,
         "fault",
         Kind::U16,
-        "0 none, 1 record_not_writable, 2 camera_lost, 3 model_failing, 4 output_failed",
+        "0 none, 1 record_not_writable, 2 camera_lost, 3 model_failing, 4 output_failed, 5 trigger_failed",
     ),
     row(
         NOT_READY,
@@ -315,6 +315,7 @@ fn fault(fault: Fault) -> u16 {
         Fault::CameraLost => 2,
         Fault::ModelFailing => 3,
         Fault::OutputFailed => 4,
+        Fault::TriggerFailed => 5,
     }
 }
 

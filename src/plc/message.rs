@@ -132,6 +132,8 @@ pub enum Fault {
     OutputFailed,
     /// The camera delivers no pictures.
     CameraLost,
+    /// The photo eye or its encoder tells nothing: no part is seen.
+    TriggerFailed,
     /// The model failed on several parts in a row.
     ModelFailing,
 }
@@ -143,6 +145,7 @@ impl Fault {
             Fault::RecordNotWritable => "record_not_writable",
             Fault::OutputFailed => "output_failed",
             Fault::CameraLost => "camera_lost",
+            Fault::TriggerFailed => "trigger_failed",
             Fault::ModelFailing => "model_failing",
         }
     }

@@ -106,6 +106,14 @@ pub fn measure(picture: &Rgb8, rect: RectPx, reference: Option<&Reference>) -> M
     }
 }
 
+/// How wide edges are in the rectangle `rect` of `picture`, which it must lie in and have pixels: what
+/// [`measure`] says of them, alone.
+pub fn edge_widths(picture: &Rgb8, rect: RectPx) -> EdgeWidths {
+    let tiles = tiles::choose(picture, rect, &sketch::Sketch::of(picture, rect));
+    let noise = tiles::noise_levels(&tiles);
+    EdgeWidths(edges::widths_px(&tiles, noise).map(|width| width.map(rounded)))
+}
+
 impl Measures {
     /// How much brighter the bright parts are than the dark ones, in levels.
     pub fn contrast(&self) -> u8 {

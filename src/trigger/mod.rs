@@ -3,16 +3,20 @@
 //! A trigger sees every frame that the station takes out of the slot and answers with events. It
 //! reads no clock: time is what the frame says, so the same frames give the same events.
 
+pub mod burst;
 pub mod command;
 mod interval;
+pub mod photo_eye;
 pub mod presence;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::Frame;
-pub use command::{CommandOptions, Orders, WhichFrame};
+pub use burst::Focus;
+pub use command::{CommandOptions, Expired, Orders, WhichFrame};
 use interval::Interval;
+pub use photo_eye::{EncoderOptions, PhotoEye, PhotoEyeOptions, Way};
 use presence::Presence;
 pub use presence::{Axis, PresenceOptions, Window};
 
@@ -30,6 +34,9 @@ pub enum Options {
     Presence(PresenceOptions),
     /// When the line's controller says so: [`Orders`] finds the frame. The trigger itself is silent.
     Command(CommandOptions),
+    /// When a photo eye upstream has seen a part: [`PhotoEye`] finds the frame. The trigger itself is
+    /// silent.
+    PhotoEye(PhotoEyeOptions),
 }
 
 impl Options {
@@ -42,8 +49,10 @@ impl Options {
                 value: 0.0,
                 expected: "above 0; to inspect every frame use the trigger for every frame",
             }),
-            Options::Interval { .. } | Options::Command(_) => Ok(()),
+            Options::Interval { .. } => Ok(()),
             Options::Presence(options) => options.check(),
+            Options::Command(options) => options.check(),
+            Options::PhotoEye(options) => options.check(),
         }
     }
 }
@@ -93,7 +102,8 @@ enum Kind {
     EveryFrame,
     Interval(Interval),
     Presence(Box<Presence>),
-    Command,
+    /// Somebody else says when.
+    Silent,
 }
 
 impl Trigger {
@@ -104,7 +114,7 @@ impl Trigger {
             Options::EveryFrame => Kind::EveryFrame,
             Options::Interval { every } => Kind::Interval(Interval::new(*every)),
             Options::Presence(options) => Kind::Presence(Box::new(Presence::new(options.clone()))),
-            Options::Command(_) => Kind::Command,
+            Options::Command(_) | Options::PhotoEye(_) => Kind::Silent,
         };
         Ok(Trigger { kind, parts: 0 })
     }
@@ -118,7 +128,7 @@ impl Trigger {
                 false => Vec::new(),
             },
             Kind::Presence(presence) => presence.see(frame),
-            Kind::Command => Vec::new(),
+            Kind::Silent => Vec::new(),
         };
         self.number(findings)
     }
@@ -127,7 +137,7 @@ impl Trigger {
     /// called once for each; the next frame is then looked at as a first one.
     pub fn interrupt(&mut self, reason: &str) -> Vec<Event> {
         let findings = match &mut self.kind {
-            Kind::EveryFrame | Kind::Interval(_) | Kind::Command => Vec::new(),
+            Kind::EveryFrame | Kind::Interval(_) | Kind::Silent => Vec::new(),
             Kind::Presence(presence) => presence.interrupt(reason),
         };
         self.number(findings)

@@ -16,12 +16,12 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("simulate", &["frame"]),
     ("platform", &[]),
     ("camera", &["clock", "frame", "platform"]),
-    ("trigger", &["frame", "clock"]),
+    ("trigger", &["clock", "frame", "quality", "roi"]),
     ("vlm", &[]),
     ("provenance", &["vlm"]),
     ("verdict", &["vlm"]),
     ("capacity", &["provenance", "roi", "station", "vlm"]),
-    ("hard", &["clock", "inspection", "plc", "verdict"]),
+    ("hard", &["clock", "inspection", "plc", "trigger", "verdict"]),
     (
         "station",
         &[

@@ -11,6 +11,7 @@ use inspectd::roi::RectPx;
 use inspectd::sparkplug::SparkplugOptions;
 use inspectd::station::Task;
 use inspectd::store::sign::SignKey;
+use inspectd::trigger::{Options, Way};
 use inspectd::verdict::DefectRule;
 use inspectd::vlm::{CacheWish, DeviceWish};
 use inspectd::{plc, publish, trigger};
@@ -719,6 +720,37 @@ fn hard_outputs_are_read_and_must_not_meet() {
     let files = Files::new(format!("{MAIN}{modbus}"), &[("demo.toml", sampled.as_bytes())]);
     let words = files.load().expect("a warning").warnings.to_string();
     assert!(words.contains("only one part in 3 can pass"), "{words}");
+}
+
+#[test]
+fn a_photo_eye_has_one_way_to_the_camera_and_lines_of_its_own() {
+    let eye = |more: &str| {
+        let kind = "kind = \"photo_eye\"\nchip = \"/dev/gpiochip0\"\nline = 17\n";
+        changed("kind = \"presence\"", &format!("{kind}{more}"))
+    };
+    let timed = eye("edge = \"falling\"\ndelay_ms = 850\napart_ms = 30\nburst_frames = 3\n");
+    let Options::PhotoEye(options) = good(&timed).stations.remove(0).trigger else {
+        panic!("an eye")
+    };
+    assert!(!options.is_rising && options.burst_frames == 3 && options.parts_max == 64);
+    let (delay, apart) = (Duration::from_millis(850), Duration::from_millis(30));
+    assert_eq!(options.way, Way::Time { delay, apart });
+    let counted = eye("encoder_line = 18\npulses_per_mm = 4\ndistance_mm = 420.5\n");
+    let Options::PhotoEye(options) = good(&counted).stations.remove(0).trigger else {
+        panic!("an eye")
+    };
+    let Way::Encoder(encoder) = options.way else { panic!("an encoder") };
+    assert_eq!((encoder.line, encoder.mm_per_pulse, encoder.distance_mm), (18, 0.25, 420.5));
+
+    assert_golden("photo_eye_without_way", &station_words(&eye("apart_mm = 5\nedge = \"up\"\n")));
+    let both =
+        "delay_ms = 1\nencoder_line = 17\nmm_per_pulse = 1\npulses_per_mm = 1\napart_ms = 3\n";
+    assert_golden("photo_eye_two_ways", &station_words(&eye(both)));
+    let same = "encoder_line = 17\nmm_per_pulse = 1\ndistance_mm = 3\n";
+    let gpio = "[gpio]\nchip = \"/dev/gpiochip0\"\npass_line = 17\nhold_ms = 500\n";
+    assert_golden("photo_eye_one_line", &station_words(&eye(same)));
+    let driven = eye("delay_ms = 1\n") + gpio;
+    assert_golden("photo_eye_driven", &station_words(&driven));
 }
 
 #[test]

@@ -9,9 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use inspectd::hard::eye::Edges;
 use inspectd::hard::gpio::{Chips, KernelChips, Line};
 use inspectd::hard::modbus::server::CONNECTIONS_MAX;
 use inspectd::hard::registers::{ROWS, WORDS, flag};
+use inspectd::trigger::PhotoEyeOptions;
 use serde_json::Value;
 use tokio_modbus::client::{Context, Reader, tcp};
 use tokio_modbus::{ExceptionCode, Slave};
@@ -395,6 +397,10 @@ impl Chips for FakeChips {
         opened.drive(false)?;
         Ok(Box::new(opened))
     }
+
+    fn watch(&self, _: &PhotoEyeOptions) -> Result<Box<dyn Edges>, String> {
+        Err("this chip has outputs alone".into())
+    }
 }
 
 impl Line for FakeLine {
@@ -522,7 +528,7 @@ fn a_line_that_cannot_be_driven_is_a_fault_until_it_can_be() {
 }
 
 /// Standard error and exit code of `inspectd COMMAND -c SITE`.
-fn refused(site: &Site, command: &str) -> (Option<i32>, String) {
+pub fn refused(site: &Site, command: &str) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_inspectd"))
         .args([command, "-c"])
         .arg(&site.file)
@@ -586,13 +592,13 @@ fn the_map_names_every_register_and_the_manual_has_it() {
 }
 
 /// A chip of the kernel's simulator, removed with the test.
-struct SimulatedChip {
+pub struct SimulatedChip {
     folder: std::path::PathBuf,
 }
 
 impl SimulatedChip {
     /// `None`: this kernel has none, or we may not make one.
-    fn new() -> Option<SimulatedChip> {
+    pub fn new() -> Option<SimulatedChip> {
         let root = Path::new("/sys/kernel/config/gpio-sim");
         if !root.exists() {
             return None;
@@ -610,10 +616,25 @@ impl SimulatedChip {
         text.trim().to_owned()
     }
 
+    /// Where it is opened.
+    pub fn device(&self) -> std::path::PathBuf {
+        Path::new("/dev").join(self.read("bank0/chip_name"))
+    }
+
+    /// Drives the line `line` from outside.
+    pub fn pull(&self, line: u32, is_high: bool) {
+        let pull = if is_high { "pull-up" } else { "pull-down" };
+        fs::write(self.line_file(line, "pull"), pull).expect("writable");
+    }
+
     fn value(&self, line: u32) -> String {
-        let (device, chip) = (self.read("dev_name"), self.read("bank0/chip_name"));
-        let value = format!("/sys/devices/platform/{device}/{chip}/sim_gpio{line}/value");
+        let value = self.line_file(line, "value");
         fs::read_to_string(value).expect("readable").trim().to_owned()
+    }
+
+    fn line_file(&self, line: u32, file: &str) -> String {
+        let (device, chip) = (self.read("dev_name"), self.read("bank0/chip_name"));
+        format!("/sys/devices/platform/{device}/{chip}/sim_gpio{line}/{file}")
     }
 }
 
@@ -632,7 +653,7 @@ fn a_line_of_the_kernel_is_driven_and_given_back() {
         eprintln!("SKIPPED: this kernel has no gpio-sim, or we may not use it");
         return;
     };
-    let chip = Path::new("/dev").join(simulated.read("bank0/chip_name"));
+    let chip = simulated.device();
     for (line, active_low) in [(3, false), (4, true)] {
         let (rest, driven) = if active_low { ("1", "0") } else { ("0", "1") };
         let mut opened = KernelChips.open(&chip, line, active_low).expect("a line");

@@ -47,6 +47,7 @@ mod mqtt_late;
 mod mqtt_tls;
 mod outbox_model;
 mod overload;
+mod photo_eye;
 mod pipeline;
 mod plc;
 mod provenance;

@@ -26,6 +26,9 @@ use toml::Spanned;
 use super::reader::Reader;
 use crate::station::Station;
 
+/// Highest offset of a GPIO line: no chip of the kernel has more.
+const LINE_MAX: i64 = 65_535;
+
 /// Default time from the trigger to the verdict.
 const DEADLINE_DEFAULT_MS: i64 = 10_000;
 

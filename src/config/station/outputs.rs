@@ -8,15 +8,14 @@ use toml::Spanned;
 
 use super::super::reader::Reader;
 use super::super::report::Problem;
+use super::LINE_MAX;
 use crate::hard::registers::WORDS;
 use crate::hard::{Outputs, gpio};
 use crate::station::Station;
+use crate::trigger;
 
 /// Longest time for which a line may show a pass, in milliseconds.
 const HOLD_MAX_MS: i64 = 60_000;
-
-/// Highest offset of a line: no chip of the kernel has more.
-const LINE_MAX: i64 = 65_535;
 
 /// Reads both tables.
 pub fn read(top: &mut Reader<'_>, inspect_every: Option<&Spanned<i64>>) -> Outputs {
@@ -66,19 +65,31 @@ fn read_line(mut table: Reader<'_>) -> Option<gpio::Options> {
     })
 }
 
-/// Whether no line is driven by two stations.
+/// Whether no line is used twice: driven by two stations, or driven and watched.
 pub fn check(stations: &[Station], problems: &mut Vec<Problem>) {
-    let mut drivers: BTreeMap<(PathBuf, u32), &str> = BTreeMap::new();
+    let mut users: BTreeMap<(PathBuf, u32), &str> = BTreeMap::new();
     for station in stations {
-        let Some(gpio) = &station.outputs.gpio else { continue };
-        for line in gpio.lines() {
-            let place = (gpio.chip.clone(), line);
-            let Some(first) = drivers.insert(place, &station.name) else { continue };
-            let title = format!(
-                "\"{first}\" and \"{}\" drive the same line: {line} of {}",
-                station.name,
-                gpio.chip.display()
-            );
+        let driven = station
+            .outputs
+            .gpio
+            .iter()
+            .flat_map(|gpio| gpio.lines().map(|line| (gpio.chip.clone(), line)));
+        let watched = match &station.trigger {
+            trigger::Options::PhotoEye(eye) => Some(eye),
+            _ => None,
+        };
+        let watched =
+            watched.into_iter().flat_map(|eye| eye.lines().map(|line| (eye.chip.clone(), line)));
+        for place in driven.chain(watched) {
+            let (chip, line) = (place.0.display().to_string(), place.1);
+            let Some(first) = users.insert(place, &station.name) else { continue };
+            let title = match first == station.name {
+                true => format!("\"{first}\" watches a line that it drives: {line} of {chip}"),
+                false => format!(
+                    "\"{first}\" and \"{}\" use the same line: {line} of {chip}",
+                    station.name
+                ),
+            };
             problems.push(Problem::error(title).remedy("give each station lines of its own"));
         }
     }

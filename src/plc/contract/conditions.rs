@@ -87,6 +87,16 @@ impl Contract {
         self.clear(Fault::OutputFailed, now);
     }
 
+    /// The lines that tell of parts tell nothing: parts go by unseen.
+    pub fn trigger_failed(&mut self, why: &str, now: &Stamp) {
+        self.raise(Fault::TriggerFailed, why, now);
+    }
+
+    /// They tell again.
+    pub fn trigger_back(&mut self, now: &Stamp) {
+        self.clear(Fault::TriggerFailed, now);
+    }
+
     /// A part went by while the line stood.
     pub fn ignored(&mut self, now: &Stamp) {
         self.tell(EventName::PartIgnoredWhileStopped, now, |_| {});

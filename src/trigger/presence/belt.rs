@@ -219,7 +219,7 @@ impl Belt {
             if is_fragment && !self.is_entering(run) {
                 continue;
             }
-            let mut track = Track::new(frame, run, is_first, self.travelled);
+            let mut track = Track::new(frame, run, is_first, self.travelled, &self.measures);
             track.has_gaps = has_gap;
             self.tracks.push(track);
         }

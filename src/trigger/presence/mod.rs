@@ -25,8 +25,10 @@ mod track;
 
 use std::sync::Arc;
 
+use super::burst::{self, BURST_MAX};
 use super::{Finding, OptionsError};
 use crate::frame::Frame;
+use crate::roi::RectPx;
 use background::Background;
 use belt::{Belt, Measures};
 use strip::{ALONG, Sampler};
@@ -83,6 +85,9 @@ pub struct PresenceOptions {
     /// A part that stands within the tolerance for so many frames is inspected where it stands, for
     /// lines that stop for it.
     pub settle_frames: u32,
+    /// Of so many frames nearest to the centre line, within the tolerance and with the part wholly in
+    /// view, the sharpest is inspected; 1: the nearest.
+    pub burst_frames: usize,
 }
 
 impl Default for PresenceOptions {
@@ -95,6 +100,7 @@ impl Default for PresenceOptions {
             gap_min_share: 0.025,
             centre_tolerance_share: 0.12,
             settle_frames: 10,
+            burst_frames: 1,
         }
     }
 }
@@ -129,7 +135,43 @@ impl PresenceOptions {
         if self.settle_frames == 0 {
             return refuse("settle_frames", 0.0, "at least 1");
         }
+        if self.burst_frames == 0 || self.burst_frames > BURST_MAX {
+            return refuse("burst_frames", self.burst_frames as f64, "1 to 16");
+        }
         Ok(())
+    }
+}
+
+/// Cells beside a part that show the blur of its outline.
+const OUTLINE: f32 = 4.0;
+
+/// Where the window's cells lie in a frame.
+#[derive(Clone, Debug)]
+struct View {
+    axis: Axis,
+    window: Window,
+}
+
+impl View {
+    /// The pixels of `frame` that show the cells of `run`; at least one.
+    fn rect_of(&self, run: background::Run, frame: &Frame) -> RectPx {
+        let (width, height) = burst::size(frame);
+        let along = |cell: f32| f64::from(cell.clamp(0.0, track::LENGTH) / track::LENGTH);
+        // Its outline is blurred as it is.
+        let (from, to) = (along(run.start - OUTLINE), along(run.end + OUTLINE));
+        let ((left, right), (top, bottom)) = match self.axis {
+            Axis::Horizontal => ((from, to), (0.0, 1.0)),
+            Axis::Vertical => ((0.0, 1.0), (from, to)),
+        };
+        let window = &self.window;
+        let side = |start: f64, length: f64, (from, to): (f64, f64), pixels: u32| {
+            let at = |share: f64| ((start + length * share) * f64::from(pixels)) as u32;
+            let first = at(from).min(pixels.saturating_sub(1));
+            (first, at(to).clamp(first + 1, pixels.max(first + 1)) - first)
+        };
+        let (x, width) = side(window.x, window.width, (left, right), width);
+        let (y, height) = side(window.y, window.height, (top, bottom), height);
+        RectPx { x, y, width, height }
     }
 }
 
@@ -151,6 +193,8 @@ impl Presence {
             part_min: cells(options.part_min_share),
             tolerance: cells(options.centre_tolerance_share),
             settle_frames: options.settle_frames,
+            burst_frames: options.burst_frames,
+            view: View { axis: options.axis, window: options.window.clone() },
         };
         Presence {
             sampler: Sampler::new(options.axis, options.window),

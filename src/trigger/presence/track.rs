@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::View;
 use super::background::Run;
 use super::strip::ALONG;
 use crate::frame::Frame;
 use crate::trigger::Finding;
+use crate::trigger::burst::Burst;
 
 /// The window's length in cells.
 pub(super) const LENGTH: f32 = ALONG as f32;
@@ -25,6 +27,8 @@ pub(super) struct Measures {
     pub(super) part_min: f32,
     pub(super) tolerance: f32,
     pub(super) settle_frames: u32,
+    pub(super) burst_frames: usize,
+    pub(super) view: View,
 }
 
 /// A part that is followed.
@@ -33,6 +37,10 @@ pub(super) struct Track {
     pub(super) run: Run,
     /// Where it was seen nearest to the centre line, and how far from it.
     best: (f32, Arc<Frame>),
+    /// Frames of it near the centre line, where there is a choice.
+    burst: Burst,
+    /// It is to be inspected, and a frame after this one may be sharper.
+    is_due: bool,
     /// From the centre line, signed, when last seen.
     offset: f32,
     /// Its longest run so far: what touches the border is not yet all of it.
@@ -59,11 +67,19 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(frame: &Arc<Frame>, run: Run, was_first: bool, travelled: f32) -> Track {
+    pub(super) fn new(
+        frame: &Arc<Frame>,
+        run: Run,
+        was_first: bool,
+        travelled: f32,
+        measures: &Measures,
+    ) -> Track {
         let offset = centre(run) - LENGTH / 2.0;
-        Track {
+        let mut track = Track {
             run,
             best: (offset.abs(), Arc::clone(frame)),
+            burst: Burst::new(measures.burst_frames),
+            is_due: false,
             offset,
             longest: length(run),
             sightings: 1,
@@ -78,7 +94,9 @@ impl Track {
             still_since: travelled,
             absent: 0,
             hidden: 0,
-        }
+        };
+        track.keep(frame, measures);
+        track
     }
 
     /// It is seen at `run`. Answers when that decides about it.
@@ -99,7 +117,20 @@ impl Track {
             self.best = (self.offset.abs(), Arc::clone(frame));
             self.has_approached |= self.offset.abs() < before.abs();
         }
-        self.decide(before, measures)
+        let is_kept = self.keep(frame, measures);
+        self.decide(before, is_kept, measures)
+    }
+
+    /// Keeps a frame that it may be inspected in, where there is a choice. `false`: this one is none,
+    /// and there are better ones.
+    fn keep(&mut self, frame: &Arc<Frame>, measures: &Measures) -> bool {
+        let (off, run) = (self.offset.abs(), self.run);
+        let is_whole = !touches_low(run) && !touches_high(run);
+        let is_choice = measures.burst_frames > 1 && !self.is_settled;
+        is_choice
+            && is_whole
+            && off <= measures.tolerance
+            && self.burst.offer(f64::from(off), frame, || measures.view.rect_of(run, frame))
     }
 
     fn note_motion(&mut self, travelled: f32) {
@@ -112,7 +143,7 @@ impl Track {
         }
     }
 
-    fn decide(&mut self, before: f32, measures: &Measures) -> Option<Finding> {
+    fn decide(&mut self, before: f32, is_kept: bool, measures: &Measures) -> Option<Finding> {
         if self.is_settled || self.longest < measures.part_min {
             return None;
         }
@@ -124,10 +155,10 @@ impl Track {
             && self.offset.abs() <= measures.tolerance
             && (self.has_moved || !self.was_first);
         let is_near = self.best.0 <= measures.tolerance;
-        if has_crossed || stands || (has_passed && is_near && !self.is_known_past()) {
-            return Some(self.settle(is_near));
-        }
-        None
+        self.is_due |= has_crossed || stands || (has_passed && is_near && !self.is_known_past());
+        // One that was kept beyond the line may be followed by one that is as near as those before it.
+        let is_best_to_come = is_kept && !stands && is_near;
+        (self.is_due && !is_best_to_come).then(|| self.settle(is_near))
     }
 
     /// It lay there in the first frame and has only moved away from the centre line since.
@@ -139,7 +170,9 @@ impl Track {
         self.is_settled = true;
         let (distance, frame) = (self.best.0, Arc::clone(&self.best.1));
         if is_near {
-            return Finding::Inspect(frame);
+            // Longer than the window, it is never wholly in view.
+            let sharpest = std::mem::replace(&mut self.burst, Burst::new(1)).choose();
+            return Finding::Inspect(sharpest.unwrap_or(frame));
         }
         let lost = if self.has_gaps { "frames were lost and " } else { "" };
         let share = distance / LENGTH * 100.0;
@@ -160,7 +193,7 @@ impl Track {
             return None;
         }
         if self.best.0 <= measures.tolerance {
-            return Some(Finding::Inspect(self.best.1));
+            return Some(Finding::Inspect(self.burst.choose().unwrap_or(self.best.1)));
         }
         Some(Finding::Missed(self.best.1, reason.to_owned()))
     }

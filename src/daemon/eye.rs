@@ -1,0 +1,167 @@
+//! A station's photo eye: a thread that reads its lines, and what the station's own thread makes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::desk::Desk;
+use crate::clock::Stamp;
+use crate::frame::Frame;
+use crate::hard::eye::Edges;
+use crate::hard::gpio::Chips;
+use crate::station::Station;
+use crate::telemetry;
+use crate::trigger::photo_eye::{Seen, Signal};
+use crate::trigger::{Focus, PhotoEye, PhotoEyeOptions};
+
+/// Longest wait for edges: so often the thread looks whether it is to end.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
+
+/// From one attempt to open a chip that failed to the next, in looks.
+const RETRY_LOOKS: u32 = 10;
+
+/// Edges on their way to the station's thread. When they are that many the kernel keeps the next ones,
+/// and says when it could not.
+const EDGES_MAX: usize = 4096;
+
+/// A part that was at the eye.
+pub struct Arrival {
+    /// The number of its job.
+    pub job_id: u64,
+    /// The station with the recipe that was active when it was there.
+    pub station: Arc<Station>,
+}
+
+/// A photo eye as the station's thread sees it.
+pub struct EyeWatch {
+    desk: Arc<Desk>,
+    eye: PhotoEye<Arrival>,
+    signals: flume::Receiver<Signal>,
+    /// What the controller was told of it.
+    told: Option<String>,
+    is_closed: Arc<AtomicBool>,
+}
+
+/// Reads the lines, on a thread of its own.
+pub struct EyeReader {
+    chips: Arc<dyn Chips>,
+    options: PhotoEyeOptions,
+    edges: Box<dyn Edges>,
+    signals: flume::Sender<Signal>,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl EyeWatch {
+    /// Opens the lines of the eye that the desk's station has.
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    pub fn open(
+        desk: &Arc<Desk>,
+        options: &PhotoEyeOptions,
+        chips: &Arc<dyn Chips>,
+    ) -> Result<(EyeWatch, EyeReader), String> {
+        let edges = chips.watch(options)?;
+        let (sender, signals) = flume::bounded(EDGES_MAX);
+        let focus = Focus::around(&desk.first().regions);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let watch = EyeWatch {
+            desk: Arc::clone(desk),
+            eye: PhotoEye::new(options.clone(), focus),
+            signals,
+            told: None,
+            is_closed: Arc::clone(&is_closed),
+        };
+        let (chips, options) = (Arc::clone(chips), options.clone());
+        Ok((watch, EyeReader { chips, options, edges, signals: sender, is_closed }))
+    }
+
+    /// Takes what the lines have told until `now`; answers what became of parts.
+    pub fn hear(&mut self, now: &Stamp) -> Vec<Seen<Arrival>> {
+        let desk = Arc::clone(&self.desk);
+        let name = |_| Arrival { job_id: desk.number_part(), station: desk.active().0 };
+        let mut seen = Vec::new();
+        loop {
+            match self.signals.try_recv() {
+                Ok(signal) => seen.extend(self.eye.hear(signal, name)),
+                Err(flume::TryRecvError::Empty) => break,
+                Err(flume::TryRecvError::Disconnected) => {
+                    let why = "the thread that reads them has ended".to_owned();
+                    seen.extend(self.eye.hear(Signal::Failed(why), name));
+                    break;
+                }
+            }
+        }
+        seen.extend(self.eye.pass_time(now.monotonic_ns, !desk.is_producing(), name));
+        self.tell();
+        seen
+    }
+
+    /// Looks at the next frame; answers what became of parts.
+    pub fn see(&mut self, frame: &Arc<Frame>) -> Vec<Seen<Arrival>> {
+        self.eye.see(frame)
+    }
+
+    /// The parts that are still on their way.
+    pub fn give_up(&mut self) -> Vec<Arrival> {
+        self.eye.give_up()
+    }
+
+    /// Lets the controller know when parts are no longer seen, and when they are again.
+    fn tell(&mut self) {
+        let now = self.eye.trouble();
+        if now == self.told.as_deref() {
+            return;
+        }
+        match now {
+            Some(why) => {
+                telemetry::trigger_failed(self.desk.name(), why);
+                self.desk.change(|contract, now| contract.trigger_failed(why, now));
+            }
+            None => {
+                telemetry::trigger_back(self.desk.name());
+                self.desk.change(|contract, now| contract.trigger_back(now));
+            }
+        }
+        self.told = now.map(str::to_owned);
+    }
+}
+
+impl Drop for EyeWatch {
+    fn drop(&mut self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+}
+
+impl EyeReader {
+    /// Reads until its [`EyeWatch`] is gone. A chip that fails is opened again.
+    pub fn run(self) {
+        let EyeReader { chips, options, edges, signals, is_closed } = self;
+        let mut edges = Some(edges);
+        let mut looks = 0;
+        while !is_closed.load(Ordering::SeqCst) {
+            let told = match &mut edges {
+                Some(open) => match open.read(LOOK_AROUND) {
+                    Ok(read) => read.into_iter().try_for_each(|it| signals.send(Signal::Edge(it))),
+                    Err(why) => {
+                        edges = None;
+                        signals.send(Signal::Failed(why))
+                    }
+                },
+                None => {
+                    thread::sleep(LOOK_AROUND);
+                    looks += 1;
+                    if looks % RETRY_LOOKS == 0 {
+                        edges = chips.watch(&options).ok();
+                    }
+                    edges.as_ref().map_or(Ok(()), |_| signals.send(Signal::Opened))
+                }
+            };
+            if told.is_err() {
+                // Nobody listens any more.
+                return;
+            }
+        }
+    }
+}
