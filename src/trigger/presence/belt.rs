@@ -248,6 +248,9 @@ impl Belt {
             if is_belt {
                 self.belt_like.push(track.run);
             }
+            if is_gone && track.went_back() {
+                continue;
+            }
             if is_gone || track.has_moved {
                 let reason = if track.has_gaps { SEEN_LATE } else { LEFT_EARLY };
                 findings.extend(track.close(reason, &self.measures));

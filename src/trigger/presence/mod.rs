@@ -16,6 +16,9 @@
 //! * Light may change, slowly or at once: the background follows it.
 //! * Parts that touch, or lie closer than `gap_min_share`, are one part. A part longer than the
 //!   window is inspected when it fills the window.
+//! * A belt may stop anywhere, and go back a little: what goes out by the border that it came in by, short
+//!   of the centre line, has not passed, and is not counted. A part that goes back over the line after it
+//!   was decided about is not counted again while it stays in view.
 //! * Something that stands still while the rest of the belt moves on is taken for belt.
 
 mod background;

@@ -31,6 +31,13 @@ pub(super) struct Measures {
     pub(super) view: View,
 }
 
+/// An end of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Border {
+    Low,
+    High,
+}
+
 /// A part that is followed.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -50,6 +57,10 @@ pub(super) struct Track {
     pub(super) is_settled: bool,
     /// It lay there when the trigger first looked.
     was_first: bool,
+    /// The border that it came in by, if it did.
+    came_by: Option<Border>,
+    /// When last seen it was on its way out by this border.
+    leaves_by: Option<Border>,
     /// It came nearer to the centre line since it was first seen.
     has_approached: bool,
     pub(super) has_moved: bool,
@@ -85,6 +96,12 @@ impl Track {
             sightings: 1,
             is_settled: false,
             was_first,
+            came_by: match (touches_low(run), touches_high(run)) {
+                (true, false) => Some(Border::Low),
+                (false, true) => Some(Border::High),
+                _ => None,
+            },
+            leaves_by: None,
             has_approached: false,
             has_moved: false,
             has_gaps: false,
@@ -108,6 +125,7 @@ impl Track {
         measures: &Measures,
     ) -> Option<Finding> {
         let before = std::mem::replace(&mut self.offset, centre(run) - LENGTH / 2.0);
+        self.note_leaving(run);
         self.run = run;
         self.absent = 0;
         self.sightings += 1;
@@ -131,6 +149,25 @@ impl Track {
             && is_whole
             && off <= measures.tolerance
             && self.burst.offer(f64::from(off), frame, || measures.view.rect_of(run, frame))
+    }
+
+    /// By its edge within the window: where the other one is beyond the border is not known.
+    fn note_leaving(&mut self, run: Run) {
+        let from = self.run;
+        self.leaves_by = match (touches_low(run), touches_high(run)) {
+            (true, false) if run.end < from.end => Some(Border::Low),
+            (false, true) if run.start > from.start => Some(Border::High),
+            // It stands, so it leaves as it did.
+            (true, false) if run.end == from.end => self.leaves_by,
+            (false, true) if run.start == from.start => self.leaves_by,
+            _ => None,
+        };
+    }
+
+    /// It went out by where it had come in, short of the centre line: it will come again, or was past
+    /// and came back a little.
+    pub(super) fn went_back(&self) -> bool {
+        self.came_by.is_some() && self.came_by == self.leaves_by && !self.has_gaps
     }
 
     fn note_motion(&mut self, travelled: f32) {
