@@ -23,7 +23,7 @@ use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
 use crate::trigger::photo_eye::Seen;
-use crate::trigger::{self, Event, Focus, Orders, Trigger};
+use crate::trigger::{self, Event, Focus, Orders, Shot, Trigger};
 use crate::verdict::{NOT_SAMPLED, Reason};
 
 /// How often a waiting thread looks at the stop flag.
@@ -174,8 +174,8 @@ impl Line {
         let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.see(frame));
         self.pass_on(seen, out);
         let served = self.orders.as_mut().map_or_else(Vec::new, |orders| orders.see(frame));
-        for (order, frame) in served {
-            self.serve(order, frame, out);
+        for (order, shot) in served {
+            self.serve(order, shot, out);
         }
         let events = self.trigger.see(frame);
         self.handle(events, out);
@@ -241,8 +241,8 @@ impl Line {
             served.extend(orders.ask(order.asked, order));
         }
         let expired = orders.expire(&now);
-        for (order, frame) in served.into_iter().chain(expired.served) {
-            self.serve(order, frame, out);
+        for (order, shot) in served.into_iter().chain(expired.served) {
+            self.serve(order, shot, out);
         }
         for order in expired.lost {
             let text = "No picture was taken within the time that the trigger allows.";
@@ -262,8 +262,8 @@ impl Line {
         let now = self.clock.now();
         for seen in seen {
             match seen {
-                Seen::Part { part, frame, due_ns } => {
-                    self.take_part(part, now.at(due_ns), Ok(frame), out);
+                Seen::Part { part, shot, due_ns } => {
+                    self.take_part(part, now.at(due_ns), Ok(shot), out);
                 }
                 Seen::Missed { part, at_ns, code, text } => {
                     self.take_part(part, now.at(at_ns), Err(Reason::new(code, text)), out);
@@ -278,7 +278,7 @@ impl Line {
         &mut self,
         arrival: Arrival,
         triggered: Stamp,
-        shown: Result<Arc<Frame>, Reason>,
+        shown: Result<Shot, Reason>,
         out: &Out<'_>,
     ) {
         if !self.desk.inspects() {
@@ -295,8 +295,8 @@ impl Line {
         }
         let mut part = Part::new(&station, job_id, format!("{job_id:06}"), triggered);
         part.missed = match shown {
-            Ok(frame) => {
-                part.frame = Some(frame);
+            Ok(shot) => {
+                part.show(shot.frame, shot.more);
                 changing.err()
             }
             Err(reason) => Some(reason),
@@ -328,14 +328,14 @@ impl Line {
         }
     }
 
-    fn serve(&mut self, order: Order, frame: Arc<Frame>, out: &Out<'_>) {
+    fn serve(&mut self, order: Order, shot: Shot, out: &Out<'_>) {
         if !self.stop.may_trigger() {
             let text = "As many parts as were asked for had been triggered.";
             return self.give_up(order, Reason::new("stopped", text), out);
         }
         self.desk.change(|contract, now| contract.acquired(&order.job, now));
         let (mut part, hand) = order.into_part();
-        part.frame = Some(frame);
+        part.show(shot.frame, shot.more);
         self.send(part, Some(hand), out);
     }
 
@@ -355,15 +355,15 @@ impl Line {
             if !self.stop.may_trigger() {
                 return;
             }
-            let (frame, missed) = match event {
-                Event::Inspect { frame, .. } => (frame, None),
+            let (frame, more, missed) = match event {
+                Event::Inspect { frame, more, .. } => (frame, more, None),
                 Event::Missed { frame, reason, .. } => {
-                    (frame, Some(Reason::new("part_missed", reason)))
+                    (frame, Vec::new(), Some(Reason::new("part_missed", reason)))
                 }
             };
             let (job_id, station, changing) = self.desk.next_job();
             let mut part = Part::new(&station, job_id, format!("{job_id:06}"), frame.captured);
-            part.frame = Some(frame);
+            part.show(frame, more);
             part.missed = missed.or(changing.err());
             match part.missed {
                 None => self.send(part, None, out),

@@ -75,6 +75,14 @@ impl Part {
     }
 }
 
+impl Part {
+    /// What shows it: the best frame, and as many of the others as its station's vote asks for.
+    pub fn show(&mut self, frame: Arc<Frame>, mut more: Vec<Arc<Frame>>) {
+        more.truncate(self.station.vote.frames.saturating_sub(1));
+        (self.frame, self.more_frames) = (Some(frame), more);
+    }
+}
+
 /// One of a bounded number of places in a station's queue.
 #[derive(Debug)]
 pub struct Ticket(Arc<AtomicUsize>);

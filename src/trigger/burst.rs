@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use super::Shot;
 use crate::frame::{Form, Frame, Rgb8};
 use crate::quality::{self, EdgeWidths};
 use crate::roi::{RectPx, Region};
@@ -65,8 +66,8 @@ pub(super) struct Burst {
 struct Shown {
     distance: f64,
     frame: Arc<Frame>,
-    /// Not measured where there is nothing to compare.
-    widths: EdgeWidths,
+    /// Where it shows the part.
+    rect: RectPx,
 }
 
 impl Burst {
@@ -87,11 +88,7 @@ impl Burst {
         if place >= self.most {
             return false;
         }
-        let widths = match self.most {
-            1 => EdgeWidths::default(),
-            _ => widths(frame, rect()),
-        };
-        self.frames.insert(place, Shown { distance, frame: Arc::clone(frame), widths });
+        self.frames.insert(place, Shown { distance, frame: Arc::clone(frame), rect: rect() });
         self.frames.truncate(self.most);
         true
     }
@@ -105,31 +102,44 @@ impl Burst {
         self.frames.last().map(|shown| &shown.frame)
     }
 
-    /// The sharpest; of those that are as sharp as it the nearest. `None`: none was kept.
-    pub(super) fn choose(&self) -> Option<Arc<Frame>> {
-        let blurs: Vec<f64> = self.frames.iter().map(|shown| self.blur_px(shown)).collect();
+    /// The sharpest, of those that are as sharp as it the nearest; then the others, the sharper the
+    /// earlier. `None`: none was kept.
+    pub(super) fn choose(&self) -> Option<Shot> {
+        let blurs = self.blurs_px();
         let least = blurs.iter().copied().reduce(f64::min)?;
-        let alike = blurs.iter().position(|blur| *blur <= least * ALIKE)?;
-        Some(Arc::clone(&self.frames[alike].frame))
+        let best = blurs.iter().position(|blur| *blur <= least * ALIKE)?;
+        let mut others: Vec<usize> = (0..self.frames.len()).filter(|at| *at != best).collect();
+        others.sort_by(|a, b| blurs[*a].total_cmp(&blurs[*b]));
+        let frame = |at: usize| Arc::clone(&self.frames[at].frame);
+        Some(Shot { frame: frame(best), more: others.into_iter().map(frame).collect() })
     }
 
-    /// The root of the mean square of edges' widths, across and down; along the diagonals only where no
-    /// frame has edges in either, as blur makes slanted edges of corners.
-    fn blur_px(&self, shown: &Shown) -> f64 {
-        let is_known = |direction: &&usize| {
-            self.frames.iter().any(|other| other.widths.0[**direction].is_some())
-        };
-        let squares = |directions: [usize; 2]| {
-            let known: Vec<f64> = directions
-                .iter()
-                .filter(is_known)
-                .map(|direction| shown.widths.0[*direction].unwrap_or(LOST_PX).powi(2))
-                .collect();
-            let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-            (!known.is_empty()).then(|| mean.sqrt())
-        };
-        squares([0, 2]).or_else(|| squares([1, 3])).unwrap_or(0.0)
+    /// How blurred each frame is. Measured only now: a part that comes nearer is offered frame by frame,
+    /// and few of them stay.
+    fn blurs_px(&self) -> Vec<f64> {
+        if let [_] = self.frames[..] {
+            return vec![0.0];
+        }
+        let measured = |shown: &Shown| widths(&shown.frame, shown.rect);
+        let all: Vec<EdgeWidths> = self.frames.iter().map(measured).collect();
+        all.iter().map(|own| blur_px(own, &all)).collect()
     }
+}
+
+/// The root of the mean square of edges' widths, across and down; along the diagonals only where no frame
+/// has edges in either, as blur makes slanted edges of corners.
+fn blur_px(own: &EdgeWidths, all: &[EdgeWidths]) -> f64 {
+    let is_known = |direction: &&usize| all.iter().any(|other| other.0[**direction].is_some());
+    let squares = |directions: [usize; 2]| {
+        let known: Vec<f64> = directions
+            .iter()
+            .filter(is_known)
+            .map(|direction| own.0[*direction].unwrap_or(LOST_PX).powi(2))
+            .collect();
+        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+        (!known.is_empty()).then(|| mean.sqrt())
+    };
+    squares([0, 2]).or_else(|| squares([1, 3])).unwrap_or(0.0)
 }
 
 fn widths(frame: &Frame, rect: RectPx) -> EdgeWidths {
@@ -180,10 +190,10 @@ mod tests {
             assert!(burst.offer(distance, &frame(sequence, blur), whole));
         }
         // The farthest went; the sharp one that is left is taken, though two are nearer.
-        assert_eq!(burst.choose().map(|frame| frame.sequence), Some(4));
+        assert_eq!(burst.choose().map(|shot| shot.frame.sequence), Some(4));
         assert!(!burst.offer(5.0, &frame(5, 1), whole), "not among the nearest");
         assert!(burst.is_full() && burst.offer(0.5, &frame(6, 1), whole));
-        assert_eq!(burst.choose().map(|frame| frame.sequence), Some(6));
+        assert_eq!(burst.choose().map(|shot| shot.frame.sequence), Some(6));
     }
 
     #[test]
@@ -192,6 +202,6 @@ mod tests {
         burst.offer(2.0, &frame(1, 1), whole);
         burst.offer(1.0, &frame(2, 10), whole);
         burst.offer(1.0, &frame(3, 10), whole);
-        assert_eq!(burst.choose().map(|frame| frame.sequence), Some(3), "the later of two");
+        assert_eq!(burst.choose().map(|shot| shot.frame.sequence), Some(3), "the later of two");
     }
 }

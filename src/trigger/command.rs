@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OptionsError;
+use super::Shot;
 use super::burst::{BURST_MAX, Burst, Focus};
 use crate::clock::Stamp;
 use crate::frame::Frame;
@@ -68,7 +69,7 @@ struct Waiting<T> {
 #[derive(Debug)]
 pub struct Expired<T> {
     /// Those for which fewer frames came than were to be compared: the sharpest of them.
-    pub served: Vec<(T, Arc<Frame>)>,
+    pub served: Vec<(T, Shot)>,
     /// Those for which none came.
     pub lost: Vec<T>,
 }
@@ -81,7 +82,7 @@ impl<T> Orders<T> {
 
     /// Takes an order that arrived at `asked`. It comes back with its frame if that is there already.
     /// How many may wait is bounded by whoever accepts them.
-    pub fn ask(&mut self, asked: Stamp, order: T) -> Option<(T, Arc<Frame>)> {
+    pub fn ask(&mut self, asked: Stamp, order: T) -> Option<(T, Shot)> {
         let fits = |frame: &&Arc<Frame>| asked.since(&frame.captured) <= self.options.wait;
         let mut waiting = Waiting { asked, order, burst: Burst::new(self.options.burst_frames) };
         if let Some(frame) = self.newest.as_ref().filter(fits) {
@@ -97,7 +98,7 @@ impl<T> Orders<T> {
     }
 
     /// Looks at the next frame; answers the orders that it serves.
-    pub fn see(&mut self, frame: &Arc<Frame>) -> Vec<(T, Arc<Frame>)> {
+    pub fn see(&mut self, frame: &Arc<Frame>) -> Vec<(T, Shot)> {
         if self.options.frame == WhichFrame::Newest {
             self.newest = Some(Arc::clone(frame));
         }
@@ -153,9 +154,9 @@ impl<T> Waiting<T> {
         self.burst.is_full()
     }
 
-    fn choose(self) -> Result<(T, Arc<Frame>), T> {
+    fn choose(self) -> Result<(T, Shot), T> {
         match self.burst.choose() {
-            Some(frame) => Ok((self.order, frame)),
+            Some(shot) => Ok((self.order, shot)),
             None => Err(self.order),
         }
     }
@@ -185,8 +186,8 @@ mod tests {
         Orders::new(CommandOptions { frame, wait, burst_frames: 1 }, Focus::default())
     }
 
-    fn served(found: Vec<(u32, Arc<Frame>)>) -> Vec<(u32, u64)> {
-        found.into_iter().map(|(order, frame)| (order, frame.sequence)).collect()
+    fn served(found: Vec<(u32, Shot)>) -> Vec<(u32, u64)> {
+        found.into_iter().map(|(order, shot)| (order, shot.frame.sequence)).collect()
     }
 
     #[test]
@@ -205,7 +206,7 @@ mod tests {
         assert!(orders.ask(at(1), 1).is_none(), "there is none yet");
         assert_eq!(served(orders.see(&frame(5))), [(1, 5)]);
         let (order, shown) = orders.ask(at(105), 2).expect("just young enough");
-        assert_eq!((order, shown.sequence), (2, 5));
+        assert_eq!((order, shown.frame.sequence), (2, 5));
         assert!(orders.ask(at(106), 3).is_none());
         assert_eq!(served(orders.see(&frame(107))), [(3, 107)]);
         orders.forget_frame();

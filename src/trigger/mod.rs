@@ -76,6 +76,8 @@ pub enum Event {
     Inspect {
         /// The frame that shows it best.
         frame: Arc<Frame>,
+        /// Others of it, the best first, where the trigger keeps more than one.
+        more: Vec<Arc<Frame>>,
         /// Which part, counted from 1 over both kinds of event since the trigger was made.
         part: u64,
     },
@@ -88,6 +90,21 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+}
+
+/// The frames that show one part.
+#[derive(Clone, Debug)]
+pub struct Shot {
+    /// The one that shows it best.
+    pub frame: Arc<Frame>,
+    /// Others of it, the best first.
+    pub more: Vec<Arc<Frame>>,
+}
+
+impl From<&Arc<Frame>> for Shot {
+    fn from(frame: &Arc<Frame>) -> Shot {
+        Shot { frame: Arc::clone(frame), more: Vec::new() }
+    }
 }
 
 /// Decides frame by frame. One trigger belongs to one camera.
@@ -122,9 +139,9 @@ impl Trigger {
     /// Looks at the next frame.
     pub fn see(&mut self, frame: &Arc<Frame>) -> Vec<Event> {
         let findings = match &mut self.kind {
-            Kind::EveryFrame => vec![Finding::Inspect(Arc::clone(frame))],
+            Kind::EveryFrame => vec![Finding::Inspect(Shot::from(frame))],
             Kind::Interval(interval) => match interval.is_due(frame) {
-                true => vec![Finding::Inspect(Arc::clone(frame))],
+                true => vec![Finding::Inspect(Shot::from(frame))],
                 false => Vec::new(),
             },
             Kind::Presence(presence) => presence.see(frame),
@@ -148,7 +165,7 @@ impl Trigger {
             self.parts += 1;
             let part = self.parts;
             match finding {
-                Finding::Inspect(frame) => Event::Inspect { frame, part },
+                Finding::Inspect(Shot { frame, more }) => Event::Inspect { frame, more, part },
                 Finding::Missed(frame, reason) => Event::Missed { frame, part, reason },
             }
         };
@@ -159,6 +176,6 @@ impl Trigger {
 /// An event before its part has a number.
 #[derive(Debug)]
 enum Finding {
-    Inspect(Arc<Frame>),
+    Inspect(Shot),
     Missed(Arc<Frame>, String),
 }

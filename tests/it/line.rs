@@ -10,7 +10,7 @@ use inspectd::evaluate::truth::{Truth, read_labels, read_set};
 use inspectd::simulate::footage::{FootageOptions, write_footage};
 use inspectd::simulate::{Mix, SetOptions, write_set};
 use inspectd::store::{Filter, Reader, Record};
-use inspectd::verdict::Outcome;
+use inspectd::verdict::{Outcome, Seen};
 
 use crate::support::mosquitto::{DEADLINE, Gate, Mosquitto, Subscriber};
 use crate::support::rtsp::RtspServer;
@@ -24,9 +24,13 @@ struct Footage {
 }
 
 fn footage(parts: u32) -> Footage {
+    footage_at(parts, 240.0)
+}
+
+fn footage_at(parts: u32, speed_mm_per_s: f64) -> Footage {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("line.mkv");
-    let options = FootageOptions { parts, seed: 4711, speed_mm_per_s: 240.0, out: file.clone() };
+    let options = FootageOptions { parts, seed: 4711, speed_mm_per_s, out: file.clone() };
     let written = write_footage(&options, |_, _| {}).expect("footage is written");
     let truths = read_labels(&written.truth).expect("truth is readable");
     assert_eq!(truths.len(), parts as usize);
@@ -197,6 +201,35 @@ fn a_signal_ends_it_cleanly_with_every_record_whole() {
     let more = self::records(&site);
     assert_eq!(more.len(), records.len() + 2);
     assert_eq!(more[records.len()].job_id, more.len() as i64 - 1);
+}
+
+/// Footage, the presence trigger, three frames of each part, the built-in model, and one record a part.
+#[test]
+fn the_frames_of_a_part_vote() {
+    let footage = footage_at(2, 120.0);
+    let site = Site::new(&footage.file, None);
+    lossless(&site);
+    site.edit("[camera]", "[vote]\nframes = 3\nagree = 2\n\n[camera]");
+    let mut daemon = Daemon::start(&site, &[]);
+    assert_eq!(daemon.end(), Some(0));
+    let records = records(&site);
+    assert_eq!(records.len(), footage.truths.len());
+    for (record, truth) in records.iter().zip(&footage.truths) {
+        let escaped = truth.verdict == Outcome::Fail && record.verdict == Outcome::Pass;
+        assert!(!escaped, "part {} passed", record.job_id);
+        let look = record.inspection().expect("whole");
+        let own = look.frame_sequence.expect("it was seen");
+        let of = |other: Option<u64>| other.unwrap_or(own);
+        let mut kept: Vec<u64> = look.evidence.iter().map(|crop| of(crop.frame_sequence)).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [kept[0], kept[0] + 1, kept[0] + 2], "three frames, one after the other");
+        let asked: Vec<u64> = look.questions.iter().map(|one| of(one.frame_sequence)).collect();
+        assert_eq!(asked[..2], [own, own], "the best frame first");
+        assert!((4..=6).contains(&asked.len()), "{asked:?}");
+        assert!(asked.iter().all(|frame| kept.contains(frame)));
+        let serials = look.findings.iter().filter(|one| matches!(one.seen, Seen::Serial { .. }));
+        assert_eq!(serials.count(), 1, "what they say is joined");
+    }
 }
 
 #[test]

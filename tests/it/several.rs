@@ -410,6 +410,20 @@ fn what_makes_no_sense_is_refused_with_its_remedy() {
             "2 of 4 frames cannot agree",
         ),
         (&[("[camera]", "[vote]\nagree = 2\n\n[camera]")], "frames = 3"),
+        (
+            &[
+                ("[camera]", "[vote]\nframes = 3\n\n[camera]"),
+                ("kind = \"presence\"", "kind = \"presence\"\nburst_frames = 2"),
+            ],
+            "the trigger keeps 2 of each part",
+        ),
+        (
+            &[
+                ("[camera]", "[vote]\nframes = 3\n\n[camera]"),
+                ("kind = \"presence\"", "kind = \"every_frame\""),
+            ],
+            "nothing says which of them show the same part",
+        ),
     ];
     for (edits, expected) in cases {
         let said = refused(edits);

@@ -61,8 +61,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let parts_per_minute = top.number("parts_per_minute", 0.01..=100_000.0);
     let inspect_every = top.whole("inspect_every", 1..=1_000_000);
     let camera = camera::read(top.table("camera"));
-    let trigger = trigger::read(top.table("trigger"));
-    let vote = vote::read(top.table("vote"));
+    let mut trigger = trigger::read(top.table("trigger"));
+    let vote = vote::read(top.table("vote"), trigger.as_mut());
     let quality = quality::read(&mut top, None);
     let regions = region::read(&mut top, quality.limits());
     let (quality, references) = quality.into_gate(&top, &regions);

@@ -20,6 +20,7 @@ mod options;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::Shot;
 use super::burst::{Burst, Focus};
 use crate::frame::Frame;
 use debounce::{Debounce, Front};
@@ -78,7 +79,7 @@ pub enum Seen<T> {
         /// What it was named at the eye.
         part: T,
         /// The frame that shows it.
-        frame: Arc<Frame>,
+        shot: Shot,
         /// When it was before the camera, by the clock of frames' arrival.
         due_ns: u64,
     },
@@ -360,7 +361,7 @@ impl<T> PhotoEye<T> {
         while self.way.front().and_then(|next| next.due.as_ref()).is_some_and(is_settled) {
             let Some(OnWay { part, due: Some(due), .. }) = self.way.pop_front() else { return };
             seen.push(match due.burst.choose() {
-                Some(frame) => Seen::Part { part, frame, due_ns: due.at_ns },
+                Some(shot) => Seen::Part { part, shot, due_ns: due.at_ns },
                 None => {
                     let ms = self.options.frame_within.as_millis();
                     let text = format!(

@@ -102,7 +102,7 @@ impl Bench {
     /// Each as text: `part@frame`, `part:code`, `?:code`.
     fn told(&mut self) -> Vec<String> {
         let text = |seen: Seen<u32>| match seen {
-            Seen::Part { part, frame, .. } => format!("{part}@{}", frame.sequence),
+            Seen::Part { part, shot, .. } => format!("{part}@{}", shot.frame.sequence),
             Seen::Missed { part, code, .. } => format!("{part}:{code}"),
             Seen::Unknown { code, .. } => format!("?:{code}"),
         };
@@ -311,8 +311,9 @@ proptest! {
         let mut shown = Vec::new();
         for seen in &bench.seen {
             match seen {
-                Seen::Part { part, frame, due_ns } => {
-                    prop_assert!(frame.captured.monotonic_ns.abs_diff(*due_ns) <= 50 * MS);
+                Seen::Part { part, shot, due_ns } => {
+                    let taken = shot.frame.captured.monotonic_ns;
+                    prop_assert!(taken.abs_diff(*due_ns) <= 50 * MS);
                     back.push(*part);
                     shown.push(*part);
                 }

@@ -6,8 +6,8 @@ use super::View;
 use super::background::Run;
 use super::strip::ALONG;
 use crate::frame::Frame;
-use crate::trigger::Finding;
 use crate::trigger::burst::Burst;
+use crate::trigger::{Finding, Shot};
 
 /// The window's length in cells.
 pub(super) const LENGTH: f32 = ALONG as f32;
@@ -209,7 +209,7 @@ impl Track {
         if is_near {
             // Longer than the window, it is never wholly in view.
             let sharpest = std::mem::replace(&mut self.burst, Burst::new(1)).choose();
-            return Finding::Inspect(sharpest.unwrap_or(frame));
+            return Finding::Inspect(sharpest.unwrap_or_else(|| Shot::from(&frame)));
         }
         let lost = if self.has_gaps { "frames were lost and " } else { "" };
         let share = distance / LENGTH * 100.0;
@@ -230,7 +230,9 @@ impl Track {
             return None;
         }
         if self.best.0 <= measures.tolerance {
-            return Some(Finding::Inspect(self.burst.choose().unwrap_or(self.best.1)));
+            return Some(Finding::Inspect(
+                self.burst.choose().unwrap_or_else(|| Shot::from(&self.best.1)),
+            ));
         }
         Some(Finding::Missed(self.best.1, reason.to_owned()))
     }
