@@ -23,6 +23,7 @@ pub mod evaluate;
 pub mod expected;
 pub mod fault;
 pub mod fitness;
+pub mod footage;
 pub mod frame;
 pub mod hard;
 pub mod inspection;

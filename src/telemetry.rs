@@ -95,6 +95,31 @@ pub fn trigger_back(station: &str) {
     info!(station, "Trigger back.");
 }
 
+/// Footage of a station's run was ended.
+pub fn footage_kept(station: &str, frames: u64, dropped: u64) {
+    info!(station, frames, dropped, "Footage kept.");
+}
+
+/// Footage cannot be kept any more; inspection goes on.
+pub fn footage_ended(station: &str, why: &str) {
+    error!(station, why, "FOOTAGE ENDS: nothing more is recorded.");
+}
+
+/// Footage that is played was made with another configuration of its station.
+pub fn footage_of_other_configuration(station: &str) {
+    warn!(station, "The footage was made with another configuration: answers may differ.");
+}
+
+/// Footage that is played was not ended in good order.
+pub fn footage_cut_off(station: &str, path: &str) {
+    warn!(station, path, "The footage was cut off; what is whole is played.");
+}
+
+/// Footage that is played lacks frames.
+pub fn footage_gap(station: &str, why: &str) {
+    warn!(station, why, "The footage lacks frames.");
+}
+
 /// A triggered part cannot be looked at; it is recorded as review.
 pub fn part_missed(station: &str, part_id: &str, reason: &str) {
     warn!(station, part_id, reason, "Part not inspected; recorded as review.");

@@ -1,12 +1,15 @@
 //! Which Debian package brings which GStreamer element, so that a message can say what to install.
 //!
-//! Only elements that a camera of ours may name; for the rest the operator is told how to look.
+//! Only elements that a camera or footage of ours may name; for the rest the operator is told how to look.
 
 use gstreamer as gst;
 
 /// Elements by package, as found on Debian 12; names are the same on Ubuntu 22.04.
 const PACKAGES: [(&str, &[&str]); 10] = [
-    ("libgstreamer1.0-0", &["filesrc", "fakesink", "identity", "queue", "capsfilter", "tee"]),
+    (
+        "libgstreamer1.0-0",
+        &["filesrc", "filesink", "fakesink", "identity", "queue", "capsfilter", "tee"],
+    ),
     (
         "gstreamer1.0-plugins-base",
         &[
@@ -41,6 +44,7 @@ const PACKAGES: [(&str, &[&str]); 10] = [
             "vp9dec",
             "qtdemux",
             "matroskademux",
+            "matroskamux",
             "avidemux",
             "videocrop",
             "videobox",
@@ -53,7 +57,10 @@ const PACKAGES: [(&str, &[&str]); 10] = [
         &["h264parse", "h265parse", "jpegparse", "openh264dec", "tsdemux", "watchdog", "bayer2rgb"],
     ),
     ("gstreamer1.0-plugins-ugly", &["x264enc"]),
-    ("gstreamer1.0-libav", &["avdec_h264", "avdec_h265", "avdec_mjpeg"]),
+    (
+        "gstreamer1.0-libav",
+        &["avdec_h264", "avdec_h265", "avdec_mjpeg", "avdec_ffv1", "avenc_ffv1"],
+    ),
     ("gstreamer1.0-libcamera", &["libcamerasrc"]),
     // The library's own package holds the plug-in; a text of the operator's may name it.
     ("libaravis-0.8-0", &["aravissrc"]),
@@ -65,7 +72,7 @@ const PACKAGES: [(&str, &[&str]); 10] = [
 ];
 
 /// What to do about a missing element.
-pub(super) fn advice(element: &str) -> String {
+pub(crate) fn advice(element: &str) -> String {
     let brings = |(_, elements): &&(&str, &[&str])| elements.contains(&element);
     match PACKAGES.iter().find(brings) {
         Some((package, _)) => format!("install the Debian package {package}"),
@@ -85,7 +92,7 @@ pub(super) fn decoder_advice(stream: &str) -> String {
 }
 
 /// The first of `elements` that is not installed.
-pub(super) fn first_missing<'a>(elements: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn first_missing<'a>(elements: &[&'a str]) -> Option<&'a str> {
     elements.iter().copied().find(|element| gst::ElementFactory::find(element).is_none())
 }
 

@@ -19,7 +19,7 @@
 mod controls;
 mod credentials;
 #[cfg(feature = "gst")]
-mod elements;
+pub(crate) mod elements;
 mod error;
 mod explain;
 mod folder;
@@ -53,7 +53,9 @@ use crate::frame::Frame;
 pub use controls::{Controls, HardwareTrigger, Setting};
 pub use error::CameraError;
 pub use explain::{Explained, explain};
-pub use options::{Credentials, Options, Pixels, Reconnect, RtspOptions, Source, Transport};
+pub use options::{
+    Credentials, Options, Pixels, Reconnect, RtspOptions, Source, Transport, file_uri,
+};
 pub use slot::Counts;
 use slot::Slot;
 
@@ -109,6 +111,11 @@ impl LossKind {
         LossKind::Frozen,
         LossKind::Disobedient,
     ];
+
+    /// The kind of this name.
+    pub fn of(name: &str) -> Option<LossKind> {
+        LossKind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 
     /// Its name in logs and messages.
     pub fn as_str(self) -> &'static str {

@@ -1,6 +1,6 @@
 //! What a camera is opened with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::controls::{Controls, HardwareTrigger, Setting};
@@ -83,6 +83,16 @@ impl Options {
             ),
         }
     }
+}
+
+/// The `file:` address of the absolute path `path`; its odd bytes are written as %XX.
+pub fn file_uri(path: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    let written = |&byte: &u8| {
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    format!("file://{}", bytes.map(written).collect::<String>())
 }
 
 /// Where pictures come from.

@@ -9,9 +9,11 @@ mod check;
 mod demo;
 mod evaluate;
 mod exit;
+mod footage;
 mod inspect;
 mod modbus;
 mod model;
+mod record;
 mod run;
 mod schema;
 mod serial;
@@ -44,6 +46,12 @@ enum Command {
     /// Run the daemon: cameras in, verdicts, records and messages out.
     #[command(after_help = run::EXAMPLES)]
     Run(run::Arguments),
+    /// Keep what cameras show as footage, with the parts that are asked for, to be played again.
+    #[command(after_help = record::EXAMPLES)]
+    Record(record::Arguments),
+    /// Say what footage holds.
+    #[command(after_help = footage::EXAMPLES)]
+    Footage(footage::Arguments),
     /// Check the configuration and report every problem at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
@@ -109,6 +117,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Footage(arguments) => footage::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Camera(arguments) => camera::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

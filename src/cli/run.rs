@@ -1,16 +1,20 @@
 //! `inspectd run`: the daemon.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use super::{ConfigFile, Exit};
-use crate::daemon;
+use crate::daemon::{self, replay};
 use crate::inspector::Clerk;
 use crate::{config, telemetry};
 
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd run --config /etc/inspectd/inspectd.toml
-  inspectd run --config config/inspectd.toml --parts 20";
+  inspectd run --config config/inspectd.toml --parts 20
+  inspectd run --record shift-7 --max-gb 200         (inspects, and keeps what it sees)
+  inspectd run --from shift-7                        (plays it again, as fast as the model takes it)
+  inspectd run --from shift-7 --realtime --into /tmp/again";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -22,19 +26,69 @@ pub struct Arguments {
     /// Print one line a part on standard output, terminal or not.
     #[arg(long)]
     lines: bool,
+    /// Keep what every station sees as footage in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    record: Option<PathBuf>,
+    #[command(flatten)]
+    footage: super::record::Form,
+    /// Play this footage in place of the cameras. Only its stations run, no broker is told and no output
+    /// is driven.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// The folder for the records of a replay; without it DIR.replay, or DIR.replay-2 and so on.
+    #[arg(long, value_name = "DIR", requires = "from")]
+    into: Option<PathBuf>,
+    /// Play in real time, with deadlines and full queues as at the line. Without it nothing is dropped:
+    /// each thing comes when the model has finished with what was before it.
+    #[arg(long, requires = "from")]
+    realtime: bool,
 }
 
 /// Loads the configuration and runs until a signal, the last part, or the end of all cameras.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let loaded = load(&arguments.config)?;
+    let mut loaded = load(&arguments.config)?;
     telemetry::start(loaded.settings.log.level.as_str(), loaded.settings.log.format);
+    let record = arguments.record.as_ref().map(|dir| arguments.footage.record(dir));
+    let from = match &arguments.from {
+        None => None,
+        Some(path) => Some(prepare(arguments, &mut loaded, path)?),
+    };
     let options = daemon::Options {
         parts: arguments.parts,
         lines: arguments.lines || std::io::stdout().is_terminal(),
+        record,
+        from,
         ..daemon::Options::default()
     };
     daemon::run(&loaded.settings, &loaded.stations, &options).map_err(exit_of)?;
     Ok(())
+}
+
+/// Turns the configuration into that of a replay, and says where its records go.
+fn prepare(
+    arguments: &Arguments,
+    loaded: &mut config::Loaded,
+    path: &Path,
+) -> anyhow::Result<replay::From> {
+    let into = arguments.into.clone().unwrap_or_else(|| free_folder(path));
+    let stations = std::mem::take(&mut loaded.stations);
+    let realtime = arguments.realtime;
+    let (stations, from) = replay::prepare(&mut loaded.settings, stations, path, &into, realtime)
+        .map_err(|why| Exit::Usage.because(why))?;
+    loaded.stations = stations;
+    eprintln!("Replay: records go into {}", loaded.settings.store.path.display());
+    Ok(from)
+}
+
+/// A folder beside the footage at `path` that is not there yet: a second replay would find the jobs of
+/// the first one done.
+fn free_folder(path: &Path) -> PathBuf {
+    let beside = |number: u32| {
+        let mut name = path.components().collect::<PathBuf>().into_os_string();
+        name.push(if number == 1 { ".replay".to_owned() } else { format!(".replay-{number}") });
+        PathBuf::from(name)
+    };
+    (1..).map(beside).find(|folder| !folder.exists()).unwrap_or_else(|| beside(1))
 }
 
 /// Loads the configuration; its problems are printed as `check` prints them.

@@ -6,9 +6,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::recorder::Recorder;
 use super::watcher::Watcher;
 use crate::clock::{Clock, Stamp};
+use crate::footage;
 use crate::hard::{Panel, board};
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Part};
@@ -53,6 +56,17 @@ pub struct Order {
 }
 
 impl Order {
+    /// What footage keeps of it.
+    pub fn recorded(&self) -> footage::Order {
+        let Job { trigger_id, named_part, deadline, .. } = &self.job;
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let mut trigger = json!({ "trigger_id": trigger_id, "deadline_ms": deadline_ms });
+        if let Some(part) = named_part {
+            trigger["part_id"] = json!(part);
+        }
+        footage::Order { asked: self.asked, trigger }
+    }
+
     /// The part, which has no picture yet, and its place in hand.
     pub fn into_part(self) -> (Part, Hand) {
         let Order { job, asked, station, hand } = self;
@@ -374,6 +388,11 @@ impl Desk {
     /// Whether a part that the station found is to be inspected.
     pub fn inspects(&self) -> bool {
         self.lock().contract.inspects()
+    }
+
+    /// How many parts are in hand: accepted or sent to the model, and not yet answered.
+    pub fn in_hand(&self) -> usize {
+        self.lock().contract.in_hand()
     }
 
     /// Whether the machine makes parts, as far as we were told.

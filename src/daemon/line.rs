@@ -11,15 +11,19 @@ use std::time::Duration;
 
 use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
-use super::desk::{Desk, Hand, InHand, Order};
+use super::desk::{Desk, Hand, InHand, Order, ReplyTo};
 use super::eye::{Arrival, EyeReader, EyeWatch};
 use super::recorder::Recorder;
-use super::{DaemonError, Stop};
-use crate::camera::{self, CameraHandle, Delivery, LossKind};
+use super::replay::Played;
+use super::view::View;
+use super::{DaemonError, Options, Stop};
+use crate::camera::{Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
+use crate::footage::{self, Film};
 use crate::frame::Frame;
 use crate::hard::gpio::Chips;
 use crate::inspector::{Clerk, Part, Ticket};
+use crate::plc::CommandName;
 use crate::station::Station;
 use crate::telemetry;
 use crate::trigger::photo_eye::Seen;
@@ -29,11 +33,16 @@ use crate::verdict::{NOT_SAMPLED, Reason};
 /// How often a waiting thread looks at the stop flag.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
 
+/// How often it looks whether the model has finished, where footage waits for that.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// A camera with its trigger.
 pub struct Line {
     station: Arc<Station>,
     clock: Arc<dyn Clock>,
-    camera: CameraHandle,
+    view: View,
+    /// What it sees is kept there, if it is to be kept.
+    film: Option<Film>,
     trigger: Trigger,
     /// Parts that were asked for and have no picture yet, where parts are asked for.
     orders: Option<Orders<Order>>,
@@ -69,6 +78,7 @@ impl Line {
         chips: &Arc<dyn Chips>,
         clerk: Clerk,
         stop: Arc<Stop>,
+        wishes: &Options,
     ) -> Result<Line, DaemonError> {
         let station = Arc::clone(desk.first());
         let trigger = Trigger::new(&station.trigger).map_err(|error| {
@@ -86,8 +96,11 @@ impl Line {
                 .map(|(eye, reader)| (Some(eye), Some(reader)))?,
             _ => (None, None),
         };
-        let camera = camera::open(&station.name, &station.camera, Arc::clone(clock))
-            .map_err(|source| DaemonError::Camera { station: station.name.clone(), source })?;
+        let view = View::open(&station, wishes.from.as_ref(), clock)?;
+        let film = match &wishes.record {
+            None => None,
+            Some(record) => Some(record.begin(&station, clerk.device())?),
+        };
         let watch = CameraWatch::new(&station.name, clock.now());
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
@@ -96,7 +109,8 @@ impl Line {
             admission,
             station,
             clock: Arc::clone(clock),
-            camera,
+            view,
+            film,
             trigger,
             orders,
             eye,
@@ -130,17 +144,29 @@ impl Line {
         while !self.stop.is_set() && !self.stop.all_triggered() {
             self.take_orders(out);
             self.take_arrivals(out);
-            match self.camera.next(LOOK_AROUND) {
+            self.wait_for_model();
+            let delivery = match self.view.next(LOOK_AROUND) {
+                Played::Delivery(delivery) => delivery,
+                Played::Order(order) => {
+                    self.order_again(&order, out);
+                    continue;
+                }
+            };
+            match delivery {
                 Delivery::Frame(frame) => self.see(&frame, out),
                 Delivery::NoFrame => self.record_old_loss(out),
                 // Its first frame follows, and tells.
-                Delivery::Back => telemetry::camera_back(&self.station.name),
+                Delivery::Back => {
+                    self.film(|film, at| film.back(at));
+                    telemetry::camera_back(&self.station.name);
+                }
                 Delivery::Lost { kind, reason } => self.lose(kind, &reason, out),
                 Delivery::Ended => {
                     telemetry::camera_ended(&self.station.name);
+                    self.film(|film, at| film.ended(at));
                     let events = self.trigger.interrupt("the pictures ended");
                     self.handle(events, out);
-                    if !(self.station.camera.repeat && self.play_again()) {
+                    if !self.goes_on() {
                         self.watch.ended(&self.clock.now());
                         self.tell_camera(Some(false), out);
                         break;
@@ -148,15 +174,50 @@ impl Line {
                 }
             }
         }
-        self.camera.stop();
+        self.view.stop();
         self.give_up_orders(out);
         self.give_up_arrivals(out);
+        if let Some(film) = self.film.take() {
+            let totals = film.end("the station stopped", self.clock.now());
+            telemetry::footage_kept(&self.station.name, totals.frames, totals.dropped);
+        }
         self.counts()
+    }
+
+    /// Adds to the footage, if there is to be any.
+    fn film(&self, add: impl FnOnce(&Film, Stamp)) {
+        if let Some(film) = &self.film {
+            add(film, self.clock.now());
+        }
+    }
+
+    /// Footage that sets the time goes on when the model has nothing in hand.
+    fn wait_for_model(&self) {
+        let waiting = || self.orders.as_ref().map_or(0, Orders::waiting);
+        while self.view.sets_time() && self.desk.in_hand() > waiting() && !self.stop.is_set() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// A part is asked for again, as it was when this was recorded.
+    fn order_again(&mut self, order: &footage::Order, out: &Out<'_>) {
+        let (name, payload) = (CommandName::Trigger.as_str(), order.trigger.to_string());
+        let nobody = ReplyTo::default();
+        self.desk.take(name, payload.as_bytes(), false, &self.clock.now(), &nobody);
+        self.take_orders_asked(Some(order.asked), out);
+    }
+
+    /// Whether pictures follow the end of pictures.
+    fn goes_on(&mut self) -> bool {
+        match &mut self.view {
+            View::Footage(replay) => replay.has_more(),
+            View::Camera(_) => self.station.camera.repeat && self.play_again(),
+        }
     }
 
     /// Tells how the camera is; `delivers`: where that has changed.
     fn tell_camera(&mut self, delivers: Option<bool>, out: &Out<'_>) {
-        let message = self.watch.message(self.camera.counts(), &self.clock.now());
+        let message = self.watch.message(self.view.counts(), &self.clock.now());
         out.recorder.camera(&self.station.name, delivers, message);
     }
 
@@ -173,6 +234,13 @@ impl Line {
         self.take_arrivals(out);
         let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.see(frame));
         self.pass_on(seen, out);
+        if let Some(film) = &self.film {
+            film.frame(frame);
+        }
+        if let Some(film) = self.film.take_if(|film| film.has_ended()) {
+            let totals = film.end("", self.clock.now());
+            telemetry::footage_ended(&self.station.name, &totals.ended.unwrap_or_default());
+        }
         let served = self.orders.as_mut().map_or_else(Vec::new, |orders| orders.see(frame));
         for (order, shot) in served {
             self.serve(order, shot, out);
@@ -183,6 +251,7 @@ impl Line {
 
     fn lose(&mut self, kind: LossKind, reason: &str, out: &Out<'_>) {
         self.is_blind = true;
+        self.film(|film, at| film.lost(kind.as_str(), reason, at));
         self.watch.lost(kind, reason, &self.clock.now());
         self.tell_camera(Some(false), out);
         if let Some(orders) = &mut self.orders {
@@ -212,20 +281,20 @@ impl Line {
 
     /// Frames delivered and dropped, over all times that the camera was opened.
     fn counts(&self) -> (u64, u64) {
-        let all = self.watch.total(self.camera.counts());
+        let all = self.watch.total(self.view.counts());
         (all.delivered, all.dropped)
     }
 
     /// Opens footage again from its beginning. `false`: it is not to be had any more.
     fn play_again(&mut self) -> bool {
-        let (name, options) = (&self.station.name, &self.station.camera);
-        match camera::open(name, options, Arc::clone(&self.clock)) {
-            Ok(camera) => {
-                self.watch.opened_again(self.camera.counts());
-                self.camera = camera;
+        match View::open(&self.station, None, &self.clock) {
+            Ok(view) => {
+                self.watch.opened_again(self.view.counts());
+                self.view = view;
                 true
             }
             Err(error) => {
+                let name = &self.station.name;
                 telemetry::camera_lost(name, LossKind::Failed.as_str(), &error.to_string());
                 false
             }
@@ -234,11 +303,19 @@ impl Line {
 
     /// Takes what the controller asked for, and gives up what has waited too long for its picture.
     fn take_orders(&mut self, out: &Out<'_>) {
+        self.take_orders_asked(None, out);
+    }
+
+    /// As [`Line::take_orders`]; `asked`: when they were asked for, in the time of the footage.
+    fn take_orders_asked(&mut self, asked: Option<Stamp>, out: &Out<'_>) {
         let Some(orders) = &mut self.orders else { return };
-        let now = self.clock.now();
+        let now = self.view.now(&self.clock);
         let mut served = Vec::new();
         for order in self.desk.orders() {
-            served.extend(orders.ask(order.asked, order));
+            if let Some(film) = &self.film {
+                film.order(order.recorded());
+            }
+            served.extend(orders.ask(asked.unwrap_or(order.asked), order));
         }
         let expired = orders.expire(&now);
         for (order, shot) in served.into_iter().chain(expired.served) {
@@ -362,7 +439,9 @@ impl Line {
                 }
             };
             let (job_id, station, changing) = self.desk.next_job();
-            let mut part = Part::new(&station, job_id, format!("{job_id:06}"), frame.captured);
+            // Deadlines are the clock's, whatever time it is in the footage.
+            let triggered = if self.view.sets_time() { self.clock.now() } else { frame.captured };
+            let mut part = Part::new(&station, job_id, format!("{job_id:06}"), triggered);
             part.show(frame, more);
             part.missed = missed.or(changing.err());
             match part.missed {

@@ -19,13 +19,17 @@ mod keeper;
 mod ledger;
 mod line;
 mod outputs;
+pub mod overheard;
 mod picture_watch;
 pub mod plan;
 mod recorder;
+pub mod replay;
 mod stop;
 mod thumbnail;
+mod view;
 mod watcher;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -33,6 +37,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::expected::{Access, ExpectedLists};
+use crate::footage::{Bounds, Film, FilmOptions, Quality, Subject};
 use crate::hard::gpio::{Chips, KernelChips};
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
@@ -49,7 +54,7 @@ use crate::vlm::{Digest, Engine, device};
 pub use commit_times::CommitTimes;
 pub use error::DaemonError;
 pub use ledger::Ledger;
-pub use stop::Stop;
+pub use stop::{Stop, on_signal};
 
 use commands::Commands;
 use desk::{Desk, InHand};
@@ -75,6 +80,34 @@ pub struct Options {
     pub expect: Option<Arc<dyn ExpectHandler>>,
     /// Where lines come from, in place of the kernel.
     pub chips: Option<Arc<dyn Chips>>,
+    /// Keeps what every station sees.
+    pub record: Option<Record>,
+    /// Footage in place of cameras; see [`replay::prepare`].
+    pub from: Option<replay::From>,
+}
+
+/// Where footage of a run goes: a folder for each station in it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The folder.
+    pub dir: PathBuf,
+    /// How pictures are kept.
+    pub quality: Quality,
+    /// How much may be written for each station.
+    pub bounds: Bounds,
+}
+
+impl Record {
+    /// Begins the footage of `station`.
+    ///
+    /// # Errors
+    /// A folder that cannot be used or holds footage, an element that is missing.
+    pub fn begin(&self, station: &Station, device: &str) -> Result<Film, DaemonError> {
+        let patient = !station.camera.realtime;
+        let options = FilmOptions { quality: self.quality, bounds: self.bounds, patient };
+        Film::begin(&self.dir.join(&station.name), subject(station, device), options)
+            .map_err(|why| DaemonError::Other(why.to_string()))
+    }
 }
 
 /// What a run did.
@@ -137,7 +170,7 @@ pub fn serve<M: Model + Send>(
     let expect = options.expect.clone().unwrap_or_else(|| Arc::new(lists.clone()));
     desks.iter().for_each(|desk| desk.expect_with(Arc::clone(&expect)));
     let chips = options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips));
-    let open = |desk| Line::open(desk, &clock, &chips, clerk.clone(), Arc::clone(&stop));
+    let open = |desk| Line::open(desk, &clock, &chips, clerk.clone(), Arc::clone(&stop), options);
     let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let outputs = Outputs::open(settings.modbus.as_ref(), &desks, chips, &clock)?;
     let runtime = runtime()?;
@@ -184,6 +217,15 @@ pub fn serve<M: Model + Send>(
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered, commits })
+}
+
+/// Whose footage it is.
+fn subject(station: &Station, device: &str) -> Subject {
+    Subject {
+        device: device.to_owned(),
+        station: station.name.clone(),
+        config_sha256: station.config_digest.clone(),
+    }
 }
 
 /// A loaded model, and what records say of it.

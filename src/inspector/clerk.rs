@@ -42,6 +42,11 @@ impl Clerk {
         self.clock.now()
     }
 
+    /// The device's name.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Whether that clock follows a time source.
     pub fn is_synchronized(&self) -> bool {
         self.clock.synchronized()

@@ -49,7 +49,7 @@ pub use events::EventKind;
 pub use open::SCHEMA_STEP;
 pub use outbox::{Delivery, OutboxMessage, OutboxRow, OutboxState, TopicKind};
 pub use read::{Filter, Reader, Record};
-pub use reserve::ReserveState;
+pub use reserve::{ReserveState, free_bytes};
 
 use crate::clock::Clock;
 use crate::fault;

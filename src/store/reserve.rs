@@ -144,7 +144,7 @@ fn allocated(file: &std::fs::Metadata) -> u64 {
 }
 
 /// Bytes that this user can still write on the disk of `path`, a file or its folder.
-pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let on = if path.exists() { path } else { super::backup::folder_of(path) };
     let disk = statvfs(on)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

@@ -118,6 +118,11 @@ impl<T> Orders<T> {
         served
     }
 
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The orders that have waited too long at `now`.
     pub fn expire(&mut self, now: &Stamp) -> Expired<T> {
         let mut expired = Expired { served: Vec::new(), lost: Vec::new() };

@@ -63,6 +63,8 @@ mod rtsp_cuts;
 mod schemas;
 mod serial;
 mod several;
+#[cfg(feature = "gst")]
+mod shift;
 mod sparkplug;
 mod store;
 mod support;

@@ -1,11 +1,10 @@
 //! `[camera]`: where frames come from.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::super::reader::Reader;
 use super::controls;
-use crate::camera::{Credentials, HardwareTrigger, Options, Pixels, Source, Transport};
+use crate::camera::{Credentials, HardwareTrigger, Options, Pixels, Source, Transport, file_uri};
 
 /// Longest pipeline text or address, in characters.
 const SOURCE_MAX: usize = 4096;
@@ -215,22 +214,13 @@ fn absolute(uri: &str, beside: impl Fn(&str) -> std::path::PathBuf) -> Option<St
         return None;
     }
     let path = std::path::absolute(beside(path)).ok()?;
-    Some(format!("file://{}", percent(&path)))
-}
-
-fn percent(path: &Path) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    let bytes = path.as_os_str().as_encoded_bytes().iter();
-    bytes
-        .map(
-            |&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") },
-        )
-        .collect()
+    Some(file_uri(&path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn a_relative_file_is_taken_from_the_files_folder() {

@@ -146,6 +146,11 @@ impl Contract {
         }
     }
 
+    /// How many parts are in hand.
+    pub fn in_hand(&self) -> usize {
+        self.in_hand
+    }
+
     /// The ring, with what waited before.
     pub fn with_ring(mut self, ring: Ring) -> Contract {
         self.ring = Some(ring);

@@ -56,7 +56,8 @@ impl Model for Told {
     }
 }
 
-fn answer_of(text: &str) -> Answer {
+/// A whole answer of this text.
+pub fn answer_of(text: &str) -> Answer {
     let paths = ["legible", "serial", "inspectable", "defects[0].class"];
     let field = |path: &str| FieldConfidence {
         path: path.to_owned(),
