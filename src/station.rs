@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::calibration::InUse;
 use crate::camera;
+use crate::footage::ClipOptions;
 use crate::frame::Rgb8;
 use crate::hard::Outputs;
 use crate::plc;
@@ -55,6 +56,8 @@ pub struct Station {
     pub plc: Option<plc::Options>,
     /// What shows verdicts without a broker.
     pub outputs: Outputs,
+    /// How the seconds around a bad part are kept; `None`: they are not.
+    pub clips: Option<ClipOptions>,
     /// By which number the controller asks for the recipe.
     pub recipe_index: u32,
     /// The same station with its other recipes: regions, quality, questions, rules and digest

@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::footage::clips::ClipCounts;
 use crate::inspection::Inspection;
 use crate::plc::Event;
 use crate::plc::message::EventName;
@@ -103,6 +104,22 @@ pub fn footage_kept(station: &str, frames: u64, dropped: u64) {
 /// Footage cannot be kept any more; inspection goes on.
 pub fn footage_ended(station: &str, why: &str) {
     error!(station, why, "FOOTAGE ENDS: nothing more is recorded.");
+}
+
+/// The seconds around a verdict were kept.
+pub fn clip_written(station: &str, path: &str, frames: u64) {
+    info!(station, path, frames, "Clip kept.");
+}
+
+/// The seconds around a verdict could not be kept; inspection goes on.
+pub fn clip_failed(station: &str, why: &str) {
+    error!(station, why, "A clip could not be kept.");
+}
+
+/// What became of a station's clips in this run.
+pub fn clips_stopped(station: &str, counts: &ClipCounts) {
+    let ClipCounts { written, failed, dropped, memory_peak_bytes, .. } = *counts;
+    info!(station, written, failed, dropped, memory_peak_bytes, "Clips ended.");
 }
 
 /// Footage that is played was made with another configuration of its station.

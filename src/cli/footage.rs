@@ -69,6 +69,7 @@ fn object(dir: &Path, summary: &Summary) -> serde_json::Value {
         "bytes": summary.bytes,
         "camera_losses": summary.losses,
         "triggers": summary.orders,
+        "eye_edges": summary.eye_edges,
         "verdicts": summary.marks,
         "first": summary.taken.map(|(first, _)| first.wall),
         "last": summary.taken.map(|(_, last)| last.wall),
@@ -113,7 +114,8 @@ fn show(dir: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         ),
     )?;
     line("camera", format!("lost {} times", summary.losses))?;
-    line("triggers", format!("{} by command", summary.orders))?;
+    let (orders, edges) = (summary.orders, summary.eye_edges);
+    line("triggers", format!("{orders} by command, {edges} edges of a photo eye"))?;
     for mark in &summary.marks {
         let text = format!("{} of part {}, result {}", mark.verdict, mark.part_id, mark.result_id);
         line("verdict", text)?;

@@ -16,6 +16,7 @@ use crate::daemon::{self, Record, Stop};
 use crate::footage::{Bounds, Film, Order, Quality, Totals};
 use crate::station::Station;
 use crate::telemetry;
+use crate::trigger;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -118,6 +119,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some((listener, orders)) = heard {
         overheard = orders;
         runtime.spawn(listener.run(listening, || eprintln!("Triggers are heard.")));
+    }
+    for station in
+        stations.iter().filter(|one| matches!(one.trigger, trigger::Options::PhotoEye(_)))
+    {
+        // Two programs cannot have one line of a chip.
+        let name = &station.name;
+        eprintln!(
+            "Station \"{name}\": its photo eye is not heard here, so a replay will see no part; record it \
+             while it inspects, with  inspectd run --record DIR"
+        );
     }
     eprintln!("Recording into {}", arguments.out.display());
     let until = arguments.duration.map(|time| Instant::now() + time);

@@ -37,7 +37,8 @@ pub struct Arrival {
 pub struct EyeWatch {
     desk: Arc<Desk>,
     eye: PhotoEye<Arrival>,
-    signals: flume::Receiver<Signal>,
+    /// `None`: footage is heard in its place.
+    signals: Option<flume::Receiver<Signal>>,
     /// What the controller was told of it.
     told: Option<String>,
     is_closed: Arc<AtomicBool>,
@@ -69,7 +70,7 @@ impl EyeWatch {
         let watch = EyeWatch {
             desk: Arc::clone(desk),
             eye: PhotoEye::new(options.clone(), focus),
-            signals,
+            signals: Some(signals),
             told: None,
             is_closed: Arc::clone(&is_closed),
         };
@@ -77,14 +78,38 @@ impl EyeWatch {
         Ok((watch, EyeReader { chips, options, edges, signals: sender, is_closed }))
     }
 
-    /// Takes what the lines have told until `now`; answers what became of parts.
-    pub fn hear(&mut self, now: &Stamp) -> Vec<Seen<Arrival>> {
+    /// The eye of a station that sees footage: what it tells comes by [`EyeWatch::hear_again`].
+    pub fn of_footage(desk: &Arc<Desk>, options: &PhotoEyeOptions) -> EyeWatch {
+        EyeWatch {
+            desk: Arc::clone(desk),
+            eye: PhotoEye::new(options.clone(), Focus::around(&desk.first().regions)),
+            signals: None,
+            told: None,
+            is_closed: Arc::default(),
+        }
+    }
+
+    /// Takes what was told once; answers what became of parts.
+    pub fn hear_again(&mut self, signal: Signal) -> Vec<Seen<Arrival>> {
+        let desk = Arc::clone(&self.desk);
+        let name = |_| Arrival { job_id: desk.number_part(), station: desk.active().0 };
+        let seen = self.eye.hear(signal, name);
+        self.tell();
+        seen
+    }
+
+    /// Takes what the lines have told until `now`, and lets `keep` hear of it; answers what became of
+    /// parts.
+    pub fn hear(&mut self, now: &Stamp, keep: &mut dyn FnMut(&Signal)) -> Vec<Seen<Arrival>> {
         let desk = Arc::clone(&self.desk);
         let name = |_| Arrival { job_id: desk.number_part(), station: desk.active().0 };
         let mut seen = Vec::new();
-        loop {
-            match self.signals.try_recv() {
-                Ok(signal) => seen.extend(self.eye.hear(signal, name)),
+        while let Some(signals) = &self.signals {
+            match signals.try_recv() {
+                Ok(signal) => {
+                    keep(&signal);
+                    seen.extend(self.eye.hear(signal, name));
+                }
                 Err(flume::TryRecvError::Empty) => break,
                 Err(flume::TryRecvError::Disconnected) => {
                     let why = "the thread that reads them has ended".to_owned();

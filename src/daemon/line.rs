@@ -16,17 +16,17 @@ use super::eye::{Arrival, EyeReader, EyeWatch};
 use super::recorder::Recorder;
 use super::replay::Played;
 use super::view::View;
-use super::{DaemonError, Options, Stop};
+use super::{ClipsOf, DaemonError, Options, Stop};
 use crate::camera::{Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
-use crate::footage::{self, Film};
+use crate::footage::{self, Clips, Film, Heard};
 use crate::frame::Frame;
 use crate::hard::gpio::Chips;
 use crate::inspector::{Clerk, Part, Ticket};
 use crate::plc::CommandName;
 use crate::station::Station;
 use crate::telemetry;
-use crate::trigger::photo_eye::Seen;
+use crate::trigger::photo_eye::{Seen, Signal};
 use crate::trigger::{self, Event, Focus, Orders, Shot, Trigger};
 use crate::verdict::{NOT_SAMPLED, Reason};
 
@@ -43,6 +43,8 @@ pub struct Line {
     view: View,
     /// What it sees is kept there, if it is to be kept.
     film: Option<Film>,
+    /// The last seconds of it, likewise.
+    clips: Option<Arc<Clips>>,
     trigger: Trigger,
     /// Parts that were asked for and have no picture yet, where parts are asked for.
     orders: Option<Orders<Order>>,
@@ -79,6 +81,7 @@ impl Line {
         clerk: Clerk,
         stop: Arc<Stop>,
         wishes: &Options,
+        clips: &ClipsOf,
     ) -> Result<Line, DaemonError> {
         let station = Arc::clone(desk.first());
         let trigger = Trigger::new(&station.trigger).map_err(|error| {
@@ -90,17 +93,21 @@ impl Line {
             }
             _ => None,
         };
+        let view = View::open(&station, wishes.from.as_ref(), clock)?;
         let (eye, eye_reader) = match &station.trigger {
+            trigger::Options::PhotoEye(options) if view.is_footage() => {
+                (Some(EyeWatch::of_footage(desk, options)), None)
+            }
             trigger::Options::PhotoEye(options) => EyeWatch::open(desk, options, chips)
                 .map_err(|why| no_eye(&station.name, &why))
                 .map(|(eye, reader)| (Some(eye), Some(reader)))?,
             _ => (None, None),
         };
-        let view = View::open(&station, wishes.from.as_ref(), clock)?;
         let film = match &wishes.record {
             None => None,
             Some(record) => Some(record.begin(&station, clerk.device())?),
         };
+        let clips = clips.get(&station.name).cloned();
         let watch = CameraWatch::new(&station.name, clock.now());
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
@@ -111,6 +118,7 @@ impl Line {
             clock: Arc::clone(clock),
             view,
             film,
+            clips,
             trigger,
             orders,
             eye,
@@ -149,6 +157,11 @@ impl Line {
                 Played::Delivery(delivery) => delivery,
                 Played::Order(order) => {
                     self.order_again(&order, out);
+                    continue;
+                }
+                Played::Eye(heard) => {
+                    let seen = self.eye.as_mut().map(|eye| eye.hear_again(heard.signal));
+                    self.pass_on(seen.unwrap_or_default(), out);
                     continue;
                 }
             };
@@ -241,6 +254,9 @@ impl Line {
             let totals = film.end("", self.clock.now());
             telemetry::footage_ended(&self.station.name, &totals.ended.unwrap_or_default());
         }
+        if let Some(clips) = &self.clips {
+            clips.offer(frame);
+        }
         let served = self.orders.as_mut().map_or_else(Vec::new, |orders| orders.see(frame));
         for (order, shot) in served {
             self.serve(order, shot, out);
@@ -329,8 +345,14 @@ impl Line {
 
     /// Takes what the photo eye has told, and gives up what can no longer be seen.
     fn take_arrivals(&mut self, out: &Out<'_>) {
-        let now = self.clock.now();
-        let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.hear(&now));
+        let now = self.view.now(&self.clock);
+        let film = self.film.as_ref();
+        let mut keep = |signal: &Signal| {
+            if let Some(film) = film {
+                film.heard(Heard { at: now, signal: signal.clone() });
+            }
+        };
+        let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.hear(&now, &mut keep));
         self.pass_on(seen, out);
     }
 
@@ -370,6 +392,8 @@ impl Line {
             let text = "The recipe changed while the part was on its way to the camera.";
             changing = Err(Reason::new("recipe_change", text));
         }
+        // Deadlines are the clock's, whatever time it is in the footage.
+        let triggered = if self.view.sets_time() { self.clock.now() } else { triggered };
         let mut part = Part::new(&station, job_id, format!("{job_id:06}"), triggered);
         part.missed = match shown {
             Ok(shot) => {

@@ -29,6 +29,7 @@ mod thumbnail;
 mod view;
 mod watcher;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -37,7 +38,8 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::expected::{Access, ExpectedLists};
-use crate::footage::{Bounds, Film, FilmOptions, Quality, Subject};
+use crate::footage::clips::{self, Told, Workshop};
+use crate::footage::{Bounds, Clips, Film, FilmOptions, Quality, Subject};
 use crate::hard::gpio::{Chips, KernelChips};
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
@@ -46,7 +48,7 @@ use crate::publish::topics::Topics;
 use crate::publish::{Publisher, PublisherHandle};
 use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::station::Station;
-use crate::store::{Store, events};
+use crate::store::{ReserveState, Store, events};
 use crate::telemetry;
 use crate::verdict::Reason;
 use crate::vlm::{Digest, Engine, device};
@@ -169,8 +171,12 @@ pub fn serve<M: Model + Send>(
     let desks = set_up_desks(stations, &clock, &store, &watcher)?;
     let expect = options.expect.clone().unwrap_or_else(|| Arc::new(lists.clone()));
     desks.iter().for_each(|desk| desk.expect_with(Arc::clone(&expect)));
+    let clips = begin_clips(settings, stations, &store)?;
     let chips = options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips));
-    let open = |desk| Line::open(desk, &clock, &chips, clerk.clone(), Arc::clone(&stop), options);
+    let open = |desk| {
+        let (clerk, stop) = (clerk.clone(), Arc::clone(&stop));
+        Line::open(desk, &clock, &chips, clerk, stop, options, &clips)
+    };
     let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let outputs = Outputs::open(settings.modbus.as_ref(), &desks, chips, &clock)?;
     let runtime = runtime()?;
@@ -187,6 +193,7 @@ pub fn serve<M: Model + Send>(
         edge: edge.clone(),
         keeper: caller,
         desks: &desks,
+        clips: clips.clone(),
         clerk: clerk.clone(),
         stop: Arc::clone(&stop),
         run,
@@ -206,6 +213,10 @@ pub fn serve<M: Model + Send>(
     let commands = commands.as_deref();
     let beside = Beside { watcher: &watcher, clerk: &clerk, commands, outputs: &outputs };
     let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside, keep);
+    for (station, clips) in &clips {
+        clips.finish();
+        telemetry::clips_stopped(station, &clips.counts());
+    }
     recorder.tell_head();
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     let records = recorder.records();
@@ -217,6 +228,40 @@ pub fn serve<M: Model + Send>(
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered, commits })
+}
+
+/// The clips of each station that keeps some, by its name.
+type ClipsOf = HashMap<String, Arc<Clips>>;
+
+/// Begins to keep the last seconds of the stations that want that.
+fn begin_clips(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+    store: &Store,
+) -> Result<ClipsOf, DaemonError> {
+    let mut all = ClipsOf::new();
+    for station in stations {
+        let Some(options) = station.clips.clone() else { continue };
+        let (name, reserve) = (station.name.clone(), store.clone());
+        let workshop = Workshop {
+            subject: subject(station, &settings.device),
+            dir: clips::folder(store.evidence_dir(), &station.name),
+            latest: station.deadline,
+            clock: store.clock(),
+            has_room: Box::new(move || reserve.reserve() == ReserveState::Whole),
+            tell: Box::new(move |told| match told {
+                Told::Written { path, frames } => {
+                    telemetry::clip_written(&name, &path.display().to_string(), frames);
+                }
+                Told::Failed(why) => telemetry::clip_failed(&name, &why),
+            }),
+        };
+        let begun = Clips::begin(options, workshop).map_err(|why| {
+            DaemonError::Other(format!("station \"{}\": [footage]: {why}", station.name))
+        })?;
+        all.insert(station.name.clone(), Arc::new(begun));
+    }
+    Ok(all)
 }
 
 /// Whose footage it is.

@@ -13,8 +13,9 @@ use super::commit_times::{CommitTimes, Stopwatch};
 use super::desk::Desk;
 use super::heads::{self, Heads};
 use super::keeper::{Call, EndsKeeping};
-use super::{DaemonError, Stop, thumbnail};
+use super::{ClipsOf, DaemonError, Stop, thumbnail};
 use crate::fault;
+use crate::footage::index::Mark;
 use crate::frame::Rgb8;
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, EvidenceKeeper};
@@ -44,6 +45,7 @@ pub struct Recorder {
     colour: bool,
     /// By the station's name.
     desks: HashMap<String, Arc<Desk>>,
+    clips: ClipsOf,
     clerk: Clerk,
     stop: Arc<Stop>,
     /// What runs, until its start is in the record.
@@ -66,6 +68,8 @@ pub struct Office<'o> {
     pub desks: &'o [Arc<Desk>],
     /// Who writes them.
     pub clerk: Clerk,
+    /// Who keeps the seconds around bad parts.
+    pub clips: ClipsOf,
     /// What ends the run when one cannot be written.
     pub stop: Arc<Stop>,
     /// What runs, for the record of the start.
@@ -77,7 +81,8 @@ pub struct Office<'o> {
 impl Recorder {
     /// A recorder that has recorded nothing yet.
     pub fn new(office: Office<'_>) -> Recorder {
-        let Office { store, publisher, edge, keeper, desks, clerk, stop, run, lines } = office;
+        let Office { store, publisher, edge, keeper, desks, clips, clerk, stop, run, lines } =
+            office;
         let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
@@ -94,6 +99,7 @@ impl Recorder {
             lines,
             colour,
             desks: desks.iter().map(named).collect(),
+            clips,
             clerk,
             stop,
             run: Mutex::new(Some(run)),
@@ -152,8 +158,13 @@ impl Recorder {
                     edge.wake();
                 }
                 fault::point(fault::RECORD_TOLD);
-                if let (Some(desk), Some(message)) = (desk, messages.first()) {
-                    desk.recorded(inspection, sequence, &message.payload);
+                if let Some(desk) = desk {
+                    // Hard outputs show verdicts without a broker, too.
+                    let payload = messages.first().map_or(&[][..], |message| &message.payload);
+                    desk.recorded(inspection, sequence, payload);
+                }
+                if let Some(clips) = self.clips.get(&inspection.station) {
+                    clips.mark(inspection.verdict.outcome, || mark(inspection));
                 }
                 self.tell(inspection, sequence);
                 self.tell_head_if_due();
@@ -274,6 +285,19 @@ impl Recorder {
         } else {
             telemetry::decided(inspection, sequence);
         }
+    }
+}
+
+/// What a clip says of the record that it is kept for.
+fn mark(inspection: &Inspection) -> Mark {
+    Mark {
+        result_id: inspection.result_id.to_string(),
+        job_id: inspection.job_id,
+        part_id: inspection.part_id.clone(),
+        verdict: inspection.verdict.outcome.as_str().to_owned(),
+        frame_sequence: inspection.frame_sequence,
+        // The picture's moment: a trigger may be long before it, and a verdict long after.
+        at: inspection.times.captured.unwrap_or(inspection.times.triggered),
     }
 }
 

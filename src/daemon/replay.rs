@@ -14,12 +14,13 @@ use super::DaemonError;
 use crate::camera::{Counts, Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
 use crate::config::Settings;
-use crate::footage::{self, FootageError, Item, Order, Reel};
+use crate::footage::{self, FootageError, Heard, Item, Order, Reel};
 use crate::frame::Frame;
 use crate::hard::Outputs;
 use crate::station::Station;
 use crate::store::StoreOptions;
 use crate::telemetry;
+use crate::trigger::photo_eye::{Edge, Signal};
 
 /// Footage to be played, by the station that it is of.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +84,7 @@ fn alone(mut station: Station, realtime: bool) -> Station {
     station.camera.realtime = realtime;
     station.camera.repeat = false;
     station.outputs = Outputs::default();
+    station.clips = None;
     for recipe in &mut station.other_recipes {
         recipe.is_simulated = true;
     }
@@ -100,6 +102,8 @@ pub enum Played {
     Delivery(Delivery),
     /// A part is asked for.
     Order(Order),
+    /// The lines of a photo eye tell something.
+    Eye(Heard),
 }
 
 /// One station's footage while it plays.
@@ -186,6 +190,7 @@ impl Replay {
                 let asked = self.shifted(order.asked);
                 return Played::Order(Order { asked, ..order });
             }
+            Item::Eye(heard) => return Played::Eye(self.heard_again(heard)),
             Item::Gap { frames, why } => {
                 self.missing += frames;
                 if self.told_why != why {
@@ -228,6 +233,18 @@ impl Replay {
         self.next.as_ref()
     }
 
+    fn heard_again(&mut self, heard: Heard) -> Heard {
+        let Heard { at, signal } = heard;
+        let signal = match signal {
+            Signal::Edge(edge) => {
+                let taken = Stamp { monotonic_ns: edge.at_ns, ..at };
+                Signal::Edge(Edge { at_ns: self.shifted(taken).monotonic_ns, ..edge })
+            }
+            other => other,
+        };
+        Heard { at: self.shifted(at), signal }
+    }
+
     fn shifted(&mut self, at: Stamp) -> Stamp {
         let (first, begun) = *self.shift.get_or_insert_with(|| (at, self.clock.now()));
         let since_ns = i128::from(at.monotonic_ns) - i128::from(first.monotonic_ns);
@@ -246,6 +263,7 @@ fn moment(item: &Item) -> Option<Stamp> {
         Item::Frame(frame) => Some(frame.captured),
         Item::Lost { at, .. } | Item::Back { at } | Item::Ended { at } => Some(*at),
         Item::Order(order) => Some(order.asked),
+        Item::Eye(heard) => Some(heard.at),
         Item::Gap { .. } => None,
     }
 }

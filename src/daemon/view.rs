@@ -43,6 +43,11 @@ impl View {
         }
     }
 
+    /// Whether it is what was recorded.
+    pub fn is_footage(&self) -> bool {
+        matches!(self, View::Footage(_))
+    }
+
     /// Whether time, as triggers see it, is what footage says, and not the clock.
     pub fn sets_time(&self) -> bool {
         matches!(self, View::Footage(replay) if replay.sets_time())

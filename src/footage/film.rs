@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::index::{Line, Look, Order, Shot};
+use super::index::{Heard, Line, Look, Order, Shot};
 use super::segment::{Coding, Pixels};
 use super::writer::{Bounds, Writer};
 use super::{FootageError, Quality, Subject};
@@ -139,6 +139,11 @@ impl Film {
     /// Adds that a part was asked for.
     pub fn order(&self, order: Order) {
         self.line(Line::Order(order));
+    }
+
+    /// Adds what the lines of a photo eye told.
+    pub fn heard(&self, heard: Heard) {
+        self.line(Line::Eye(heard));
     }
 
     /// What it holds so far.

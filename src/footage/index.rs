@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{FootageError, INDEX, Quality, Subject};
 use crate::clock::Stamp;
 use crate::frame::{Colours, Form, Matrix, Picture};
+use crate::trigger::photo_eye::{Edge, Signal, Wire};
 
 /// The version of this form; a change that a reader must know of raises it.
 pub const VERSION: u64 = 1;
@@ -65,8 +66,7 @@ impl Header {
     }
 }
 
-/// What happened, in the order in which the station met it. The edges of a photo-eye will be a kind of
-/// their own, beside [`Line::Order`].
+/// What happened, in the order in which the station met it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
@@ -116,6 +116,8 @@ pub enum Line {
     },
     /// The controller asked for a part.
     Order(Order),
+    /// The lines of a photo eye told something.
+    Eye(Heard),
     /// A verdict for which this footage was kept.
     Verdict(Mark),
     /// The last line of footage that was ended in good order.
@@ -207,6 +209,22 @@ pub struct Order {
     pub asked: Stamp,
     /// The command's payload: its ids, and its deadline. At most 4 KiB that a controller sent.
     pub trigger: serde_json::Value,
+}
+
+/// What the lines of a photo eye told, and when the station heard of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// When it was heard.
+    pub at: Stamp,
+    /// What was told; edges have their own times.
+    pub signal: Signal,
+}
+
+impl Heard {
+    /// Whether it is an edge of the eye, and not of its encoder.
+    pub fn is_of_eye(&self) -> bool {
+        matches!(self.signal, Signal::Edge(Edge { wire: Wire::Eye, .. }))
+    }
 }
 
 /// A verdict for which footage is kept.

@@ -11,28 +11,38 @@
 //! written by one call, so a kill costs what the newest segment had not yet on the disk, and no more.
 //!
 //! * `index`: the lines, how they are written, and how they are read where anybody may have written
-//!   them; `segment`: pictures into Matroska (feature `gst`);
+//!   them; `segment`: pictures into Matroska (feature `gst`); `jpeg`: one picture into JPEG;
 //! * `writer`: a folder from its first line to its last; `film`: a writer behind a bounded queue, which
-//!   never holds up a camera; `reel`: a folder read again.
+//!   never holds up a camera; `reel`: a folder read again;
+//! * `clips`: the last seconds in memory (`memory`), and on the disk (`shelf`) around each bad part.
 
+pub mod clips;
 mod error;
 pub mod film;
 pub mod index;
+#[cfg(feature = "gst")]
+mod jpeg;
+#[cfg(not(feature = "gst"))]
+#[path = "jpeg_absent.rs"]
+mod jpeg;
+mod memory;
 pub mod reel;
 #[cfg(feature = "gst")]
 mod segment;
 #[cfg(not(feature = "gst"))]
 #[path = "segment_absent.rs"]
 mod segment;
+mod shelf;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use clips::{ClipOptions, Clips};
 pub use error::FootageError;
 pub use film::{Film, FilmOptions, Totals};
-pub use index::{Order, Shot};
+pub use index::{Heard, Order, Shot};
 pub use reel::{Item, Reel, Summary};
 pub use writer::Bounds;
 

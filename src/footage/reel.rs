@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::FootageError;
-use super::index::{Header, IndexReader, Line, Look, Mark, Order, Shot, segment_path};
+use super::index::{Header, Heard, IndexReader, Line, Look, Mark, Order, Shot, segment_path};
 use crate::camera::{self, CameraHandle, Delivery, LossKind, Source};
 use crate::clock::{Stamp, SystemClock};
 use crate::frame::{Form, Frame, Picture};
@@ -36,6 +36,8 @@ pub struct Summary {
     pub losses: u64,
     /// Parts that the controller asked for.
     pub orders: u64,
+    /// Edges of a photo eye.
+    pub eye_edges: u64,
     /// The verdicts for which it was kept.
     pub marks: Vec<Mark>,
     /// When the first frame was taken, and the last.
@@ -62,6 +64,7 @@ impl Summary {
             bytes: 0,
             losses: 0,
             orders: 0,
+            eye_edges: 0,
             marks: Vec::new(),
             taken: None,
             ended: None,
@@ -91,6 +94,7 @@ impl Summary {
                 Line::Lost { .. } => told.losses += 1,
                 Line::Back { .. } | Line::Ended { .. } => last_sequence = None,
                 Line::Order(_) => told.orders += 1,
+                Line::Eye(heard) => told.eye_edges += u64::from(heard.is_of_eye()),
                 Line::Verdict(mark) => {
                     if told.marks.len() < MARKS_MAX {
                         told.marks.push(mark);
@@ -146,6 +150,8 @@ pub enum Item {
     },
     /// The controller asked for a part.
     Order(Order),
+    /// The lines of a photo eye told something.
+    Eye(Heard),
     /// Frames that were seen and that the footage does not hold, and why.
     Gap {
         /// How many.
@@ -211,6 +217,7 @@ impl Reel {
                 Line::Back { at } => Item::Back { at },
                 Line::Ended { at } => Item::Ended { at },
                 Line::Order(order) => Item::Order(order),
+                Line::Eye(heard) => Item::Eye(heard),
                 Line::Verdict(_) | Line::End { .. } => continue,
             };
             return Ok(Some(item));

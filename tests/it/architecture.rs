@@ -17,7 +17,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("camera", &["clock", "frame", "platform"]),
     ("trigger", &["clock", "frame", "quality", "roi"]),
-    ("footage", &["camera", "clock", "frame", "store"]),
+    ("footage", &["camera", "clock", "frame", "store", "trigger", "verdict"]),
     ("vlm", &[]),
     ("provenance", &["vlm"]),
     ("verdict", &["vlm"]),
@@ -28,6 +28,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "calibration",
             "camera",
+            "footage",
             "frame",
             "hard",
             "plc",
@@ -50,6 +51,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "calibration",
             "camera",
+            "footage",
             "hard",
             "frame",
             "plc",
@@ -65,7 +67,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "vlm",
         ],
     ),
-    ("telemetry", &["inspection", "plc", "verdict"]),
+    ("telemetry", &["footage", "inspection", "plc", "verdict"]),
     (
         "daemon",
         &[

@@ -19,6 +19,8 @@ mod capacity;
 mod chain;
 mod chain_events;
 mod cli;
+#[cfg(feature = "gst")]
+mod clips;
 mod config;
 mod delivery_model;
 mod export;

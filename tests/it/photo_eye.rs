@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inspectd::clock::{Clock, SystemClock};
+use inspectd::footage::{Quality, Summary};
 use inspectd::hard::eye::Edges;
 use inspectd::hard::gpio::{Chips, KernelChips, Line};
 use inspectd::inspection::Inspection;
@@ -14,6 +15,7 @@ use inspectd::verdict::Outcome;
 
 use crate::support::mosquitto::Mosquitto;
 use crate::support::plc::{Controller, Running, log, site};
+use crate::support::shift::{self, Shift};
 use crate::support::station::Site;
 
 /// Lines that tell what the test says, each time that they are opened anew.
@@ -252,4 +254,37 @@ fn edges_of_the_kernel_are_numbered_and_stamped_by_our_clock() {
     let first = edges.read(Duration::ZERO).expect("edges")[0];
     assert!(first.sequence > 3, "{first:?}");
     drop(simulated);
+}
+
+/// What the lines told is in the footage, so a replay, which opens no line, sees the same parts in the
+/// same frames.
+#[test]
+fn what_an_eye_told_is_told_again_by_footage() {
+    let broker = Mosquitto::start();
+    let plc = Controller::new(&broker);
+    let site = eye_site(&broker, "delay_ms = 300\nframe_within_ms = 10000\n");
+    // Its encoder is waited for, however slow it is: a frame that was dropped cannot be played.
+    site.edit("repeat = true", "repeat = true\nrealtime = false");
+    let footage = site.dir.path().join("shift");
+    let script = Script::new();
+    let keep = shift::record(&footage, Quality::Lossless);
+    let running = Shift::start_with(&site, Some(keep), Arc::new(script.clone()));
+    plc.wait_ready();
+    for job in 1..=3 {
+        script.part();
+        plc.result("its result", |result| result["job_id"] == job);
+    }
+    running.end();
+    let live = shift::records(&site.database());
+    assert_eq!(live.len(), 3, "{:?}", shift::told(&live));
+    assert!(live.iter().all(|one| one.frame_sequence.is_some()));
+    let told = Summary::read(&footage.join("demo")).expect("readable");
+    assert_eq!((told.eye_edges, told.dropped), (6, 0));
+
+    for n in 1..=2 {
+        let into = site.dir.path().join(format!("again-{n}"));
+        Shift::play(&site, &footage, &into, false).wait();
+        let played = shift::records(&into.join("inspectd.db"));
+        assert_eq!(shift::told(&played), shift::told(&live));
+    }
 }

@@ -17,7 +17,7 @@ use inspectd::simulate::footage::{FootageOptions, write_footage};
 
 use crate::support::mosquitto::{DEADLINE, Mosquitto};
 use crate::support::plc::{self, Controller};
-use crate::support::shift::{Shift, record, records};
+use crate::support::shift::{Shift, record, records, told};
 use crate::support::station::Site;
 
 fn at(ms: u64) -> Stamp {
@@ -106,6 +106,7 @@ fn lossless_footage_brings_each_byte_and_all_that_happened_back() {
             Item::Lost { .. } => 'l',
             Item::Back { .. } => 'b',
             Item::Order(_) => 'o',
+            Item::Eye(_) => 'p',
             Item::Ended { .. } => 'e',
             Item::Gap { .. } => 'g',
         })
@@ -247,24 +248,6 @@ fn a_missing_segment_is_an_error_and_a_short_one_a_gap() {
     std::fs::remove_file(&first).expect("removed");
     let error = Reel::open(dir.path()).err().expect("refused").to_string();
     assert!(error.contains("000001.mkv is missing"), "{error}");
-}
-
-/// What must be equal: all that depends on the pictures.
-fn told(records: &[Inspection]) -> Vec<String> {
-    let tell = |one: &Inspection| {
-        let answers: Vec<&str> = (one.questions.iter())
-            .filter_map(|asked| asked.answer.as_ref().map(|answer| answer.text.as_str()))
-            .collect();
-        let reasons: Vec<&str> =
-            one.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
-        let crops: Vec<&str> =
-            one.evidence.iter().map(|evidence| evidence.sha256.as_str()).collect();
-        format!(
-            "{} {:?} {:?} {:?} {reasons:?} {answers:?} {crops:?}",
-            one.part_id, one.trigger_id, one.frame_sequence, one.verdict.outcome
-        )
-    };
-    records.iter().map(tell).collect()
 }
 
 /// A site that looks at footage of the simulated line, every frame of it.

@@ -6,6 +6,7 @@ mod calibration;
 mod camera;
 mod check_digit;
 mod controls;
+mod footage;
 mod golden;
 pub(super) mod outputs;
 mod plc;
@@ -76,6 +77,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let recipes = recipe::read_list(&mut contract, recipe_index);
     let plc = plc::read(contract, trigger.as_ref());
     let outputs = outputs::read(&mut top, inspect_every.as_ref());
+    let clips = footage::read(top.table("footage"));
     let own_name = name.as_ref().map(|name| name.get_ref().clone());
     top.finish();
     let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());
@@ -97,6 +99,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
         is_simulated,
         plc,
         outputs,
+        clips,
         recipe_index,
         other_recipes: vec![],
         config_digest: String::new(),

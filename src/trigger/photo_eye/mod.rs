@@ -20,6 +20,8 @@ mod options;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Shot;
 use super::burst::{Burst, Focus};
 use crate::frame::Frame;
@@ -39,7 +41,8 @@ const LOST_TOLD_NS: u64 = 1_000_000_000;
 const RECENT_MAX: usize = 8;
 
 /// Which of the two lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Wire {
     /// The photo eye's.
     Eye,
@@ -48,7 +51,7 @@ pub enum Wire {
 }
 
 /// An edge as the kernel tells of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// On which line.
     pub wire: Wire,
@@ -61,7 +64,8 @@ pub struct Edge {
 }
 
 /// What comes from the lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// They were opened, or opened again; edges count anew.
     Opened,

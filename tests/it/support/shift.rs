@@ -9,6 +9,7 @@ use inspectd::clock::SystemClock;
 use inspectd::config;
 use inspectd::daemon::{self, Options, Record, Stop, Summary, replay};
 use inspectd::footage::{Bounds, Quality};
+use inspectd::hard::gpio::Chips;
 use inspectd::inspection::Inspection;
 use inspectd::inspector::{Model, Reply};
 use inspectd::roi::Crop;
@@ -62,6 +63,13 @@ impl Shift {
         Shift::run(loaded.settings, loaded.stations, options)
     }
 
+    /// As [`Shift::start`], with lines from `chips`.
+    pub fn start_with(site: &Site, record: Option<Record>, chips: Arc<dyn Chips>) -> Shift {
+        let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
+        let options = Options { record, chips: Some(chips), ..Options::default() };
+        Shift::run(loaded.settings, loaded.stations, options)
+    }
+
     /// Plays the footage at `from`, with records into `into`.
     pub fn play(site: &Site, from: &Path, into: &Path, realtime: bool) -> Shift {
         let mut loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
@@ -111,4 +119,22 @@ pub fn records(database: &Path) -> Vec<Inspection> {
     let reader = Reader::open(database).expect("the log is readable");
     let records = reader.list(&Filter::default()).expect("records are readable");
     records.iter().map(|record| record.inspection().expect("whole")).collect()
+}
+
+/// What must be equal: all that depends on the pictures.
+pub fn told(records: &[Inspection]) -> Vec<String> {
+    let tell = |one: &Inspection| {
+        let answers: Vec<&str> = (one.questions.iter())
+            .filter_map(|asked| asked.answer.as_ref().map(|answer| answer.text.as_str()))
+            .collect();
+        let reasons: Vec<&str> =
+            one.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
+        let crops: Vec<&str> =
+            one.evidence.iter().map(|evidence| evidence.sha256.as_str()).collect();
+        format!(
+            "{} {:?} {:?} {:?} {reasons:?} {answers:?} {crops:?}",
+            one.part_id, one.trigger_id, one.frame_sequence, one.verdict.outcome
+        )
+    };
+    records.iter().map(tell).collect()
 }
