@@ -28,6 +28,15 @@ struct Arguments {
     /// Speeds, mm/s; 3 px a millimetre and 30 frames a second.
     #[arg(long = "speed", default_values_t = [100.0, 250.0, 500.0])]
     speeds: Vec<f64>,
+    /// The shortest gap between two parts, as a share of the window.
+    #[arg(long, default_value_t = PresenceOptions::default().gap_min_share)]
+    gap_min_share: f64,
+    /// The longest part, as a share of the window.
+    #[arg(long, default_value_t = PresenceOptions::default().part_max_share)]
+    part_max_share: f64,
+    /// Only belts of this name, as in the table.
+    #[arg(long)]
+    only: Option<String>,
     /// Of how many frames the sharpest is taken.
     #[arg(long, default_value_t = 1)]
     burst_frames: usize,
@@ -35,8 +44,12 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let options =
-        PresenceOptions { burst_frames: arguments.burst_frames, ..PresenceOptions::default() };
+    let options = PresenceOptions {
+        burst_frames: arguments.burst_frames,
+        gap_min_share: arguments.gap_min_share,
+        part_max_share: arguments.part_max_share,
+        ..PresenceOptions::default()
+    };
     let columns = ["parts", "found", "missed", "lost", "doubled", "wrong"];
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
@@ -44,6 +57,7 @@ fn main() {
     let speeds = &arguments.speeds;
     let rows: Vec<(Scenario, f64)> = Scenario::ALL
         .into_iter()
+        .filter(|scenario| arguments.only.as_ref().is_none_or(|only| only == name(*scenario)))
         .flat_map(|scenario| speeds.iter().map(move |speed| (scenario, *speed)))
         .collect();
     let counted = |(scenario, speed): &(Scenario, f64)| {

@@ -320,6 +320,7 @@ fn options_that_make_no_sense_are_refused() {
         PresenceOptions { gap_min_share: 0.9, ..PresenceOptions::default() },
         PresenceOptions { centre_tolerance_share: 0.0, ..PresenceOptions::default() },
         PresenceOptions { settle_frames: 0, ..PresenceOptions::default() },
+        PresenceOptions { part_max_share: 0.05, ..PresenceOptions::default() },
         PresenceOptions { burst_frames: 17, ..PresenceOptions::default() },
         PresenceOptions {
             window: Window { x: 0.5, width: 0.6, ..Window::default() },
@@ -409,6 +410,22 @@ fn a_burst_changes_no_count_when_frames_are_lost_and_when_the_part_stops() {
             assert_each_once(&scene, &events, 40.0);
         }
     }
+}
+
+#[test]
+fn what_is_longer_than_a_part_is_never_inspected() {
+    // 4 px between them: one run of 164 px, where a part has 80.
+    let scene = Scene::passing(&[(-50.0, 80.0), (-134.0, 80.0), (-400.0, 80.0)], 4.0);
+    let options = PresenceOptions { part_max_share: 0.3, ..PresenceOptions::default() };
+    let mut trigger = Trigger::new(&Options::Presence(options)).expect("good options");
+    let events = run(&mut trigger, &scene, |_| true);
+    let [Event::Missed { reason, .. }, Event::Inspect { frame, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(reason.contains("part_max_share"), "{reason}");
+    assert_eq!(scene.nearest(frame), 2);
+    let events = run(&mut presence(), &scene, |_| true);
+    assert_eq!(inspected(&events).len(), 2, "without it the two are inspected as one");
 }
 
 #[test]

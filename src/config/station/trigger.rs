@@ -202,6 +202,7 @@ fn read_presence(table: &mut Reader<'_>) -> PresenceOptions {
         }
     };
     share("part_min_share", 0.02..=0.9, &mut options.part_min_share);
+    share("part_max_share", 0.02..=1.0, &mut options.part_max_share);
     share("gap_min_share", 0.0..=0.5, &mut options.gap_min_share);
     share("centre_tolerance_share", 0.01..=0.5, &mut options.centre_tolerance_share);
     if let Some(frames) = table.whole("settle_frames", 1..=10_000) {

@@ -14,7 +14,8 @@
 //!   centre line; if it stands still or is already past it, it is taken for one that was inspected
 //!   before.
 //! * Light may change, slowly or at once: the background follows it.
-//! * Parts that touch, or lie closer than `gap_min_share`, are one part. A part longer than the
+//! * Parts that touch, or lie closer than `gap_min_share` and some cells for their tilt, are one part; with
+//!   `part_max_share` it is missed and not inspected. A part longer than the
 //!   window is inspected when it fills the window.
 //! * A belt may stop anywhere, and go back a little: what goes out by the border that it came in by, short
 //!   of the centre line, has not passed, and is not counted. A part that goes back over the line after it
@@ -79,6 +80,9 @@ pub struct PresenceOptions {
     pub contrast_levels: u8,
     /// The shortest part. Too low takes a speck for a part; too high misses small parts.
     pub part_min_share: f64,
+    /// The longest part; what is longer is two that lie too close to be told apart, and is missed. 1: a part
+    /// may be longer than the window. Too low misses long parts; too high inspects two in one picture.
+    pub part_max_share: f64,
     /// The shortest gap between two parts. Too low takes one part with a hole for two; too high
     /// takes two parts for one.
     pub gap_min_share: f64,
@@ -100,6 +104,7 @@ impl Default for PresenceOptions {
             window: Window::default(),
             contrast_levels: 24,
             part_min_share: 0.05,
+            part_max_share: 1.0,
             gap_min_share: 0.025,
             centre_tolerance_share: 0.12,
             settle_frames: 10,
@@ -127,6 +132,9 @@ impl PresenceOptions {
         }
         if !(self.part_min_share >= 0.02 && self.part_min_share <= 0.9) {
             return refuse("part_min_share", self.part_min_share, "0.02 to 0.9");
+        }
+        if !(self.part_max_share > self.part_min_share && self.part_max_share <= 1.0) {
+            return refuse("part_max_share", self.part_max_share, "above part_min_share, to 1");
         }
         if !(self.gap_min_share >= 0.0 && self.gap_min_share <= 0.5) {
             return refuse("gap_min_share", self.gap_min_share, "0 to 0.5");
@@ -194,6 +202,7 @@ impl Presence {
         let gap = cells(options.gap_min_share).round() as usize;
         let measures = Measures {
             part_min: cells(options.part_min_share),
+            part_max: cells(options.part_max_share),
             tolerance: cells(options.centre_tolerance_share),
             settle_frames: options.settle_frames,
             burst_frames: options.burst_frames,

@@ -21,10 +21,14 @@ const RECEDING: f32 = 3.0;
 /// Less than this from the centre of where it was is standing still.
 pub(super) const STILL: f32 = 1.0;
 
+const TOO_LONG: &str =
+    "it is longer than a part (part_max_share): two may lie too close to be told apart";
+
 /// What a track needs to know of the options; cells.
 #[derive(Clone, Debug)]
 pub(super) struct Measures {
     pub(super) part_min: f32,
+    pub(super) part_max: f32,
     pub(super) tolerance: f32,
     pub(super) settle_frames: u32,
     pub(super) burst_frames: usize,
@@ -195,7 +199,7 @@ impl Track {
         self.is_due |= has_crossed || stands || (has_passed && is_near && !self.is_known_past());
         // One that was kept beyond the line may be followed by one that is as near as those before it.
         let is_best_to_come = is_kept && !stands && is_near;
-        (self.is_due && !is_best_to_come).then(|| self.settle(is_near))
+        (self.is_due && !is_best_to_come).then(|| self.settle(is_near, measures))
     }
 
     /// It lay there in the first frame and has only moved away from the centre line since.
@@ -203,9 +207,12 @@ impl Track {
         self.was_first && !self.has_approached
     }
 
-    fn settle(&mut self, is_near: bool) -> Finding {
+    fn settle(&mut self, is_near: bool, measures: &Measures) -> Finding {
         self.is_settled = true;
         let (distance, frame) = (self.best.0, Arc::clone(&self.best.1));
+        if self.is_too_long(measures) {
+            return Finding::Missed(frame, TOO_LONG.to_owned());
+        }
         if is_near {
             // Longer than the window, it is never wholly in view.
             let sharpest = std::mem::replace(&mut self.burst, Burst::new(1)).choose();
@@ -221,6 +228,11 @@ impl Track {
         )
     }
 
+    /// By more than a cell at each end, as a blurred outline is.
+    fn is_too_long(&self, measures: &Measures) -> bool {
+        self.longest > measures.part_max + 2.0 && measures.part_max < LENGTH
+    }
+
     /// It has left, or is given up. Answers if nothing was said about it yet and it was a part.
     pub(super) fn close(self, reason: &str, measures: &Measures) -> Option<Finding> {
         // One glimpse is a part only if there could have been no more of them.
@@ -229,10 +241,9 @@ impl Track {
         if self.is_settled || was_glimpse || was_speck || self.is_known_past() {
             return None;
         }
-        if self.best.0 <= measures.tolerance {
-            return Some(Finding::Inspect(
-                self.burst.choose().unwrap_or_else(|| Shot::from(&self.best.1)),
-            ));
+        if self.best.0 <= measures.tolerance && !self.is_too_long(measures) {
+            let shot = self.burst.choose();
+            return Some(Finding::Inspect(shot.unwrap_or_else(|| Shot::from(&self.best.1))));
         }
         Some(Finding::Missed(self.best.1, reason.to_owned()))
     }
