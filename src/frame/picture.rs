@@ -1,6 +1,8 @@
 //! A frame's pixels as its camera gave them. Most frames are looked at in grey alone, by a trigger;
 //! only those of which a part is cut are ever made RGB, and each of them once.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use yuv::{
@@ -169,9 +171,25 @@ impl Picture {
     pub fn rgb(&self) -> &Rgb8 {
         match &self.pixels {
             Pixels::Rgb(rgb) => rgb,
-            Pixels::Other { form, colours, data, rgb } => {
-                rgb.get_or_init(|| to_rgb(*form, *colours, (self.width, self.height), data))
+            Pixels::Other { form, colours, data, rgb } => rgb.get_or_init(|| {
+                let size = (self.width, self.height);
+                to_rgb(*form, *colours, size, data, 0..self.height)
+            }),
+        }
+    }
+
+    /// The same, of which these rows alone count; the others may be black. Computed at each call, if the
+    /// whole has not been.
+    pub fn rgb_of_rows(&self, rows: Range<u32>) -> Cow<'_, Rgb8> {
+        let rows = rows.start.min(self.height) & !1..rows.end.min(self.height);
+        match &self.pixels {
+            Pixels::Other { form, colours, data, rgb }
+                if rgb.get().is_none() && !rows.is_empty() && rows != (0..self.height) =>
+            {
+                let size = (self.width, self.height);
+                Cow::Owned(to_rgb(*form, *colours, size, data, rows))
             }
+            _ => Cow::Borrowed(self.rgb()),
         }
     }
 
@@ -243,9 +261,16 @@ impl Grey<'_> {
     }
 }
 
-fn to_rgb(form: Form, colours: Colours, (width, height): (u32, u32), data: &[u8]) -> Rgb8 {
+fn to_rgb(
+    form: Form,
+    colours: Colours,
+    (width, height): (u32, u32),
+    data: &[u8],
+    rows: Range<u32>,
+) -> Rgb8 {
+    // Memory of rows that nobody writes or reads is never touched, so it costs nothing.
     let mut rgb = Rgb8::new(width, height);
-    if let Err(error) = convert(form, colours, data, &mut rgb) {
+    if let Err(error) = convert(form, colours, data, &mut rgb, rows) {
         // The length was checked when the picture was made. Black is refused as blank.
         tracing::error!(%error, form = form.name(), width, height, "picture cannot be made RGB");
         rgb.data.fill(0);
@@ -253,22 +278,31 @@ fn to_rgb(form: Form, colours: Colours, (width, height): (u32, u32), data: &[u8]
     rgb
 }
 
-fn convert(form: Form, colours: Colours, data: &[u8], rgb: &mut Rgb8) -> Result<(), YuvError> {
-    let (width, height) = (rgb.width, rgb.height);
-    let planes = form.planes(width, height);
+/// Fills `rows`, the first of them an even one, as two rows may share their colours.
+fn convert(
+    form: Form,
+    colours: Colours,
+    data: &[u8],
+    rgb: &mut Rgb8,
+    rows: Range<u32>,
+) -> Result<(), YuvError> {
+    let (width, height) = (rgb.width, rows.len() as u32);
+    let planes = form.planes(width, rgb.height);
     let (range, matrix) = (colours.range(), colours.matrix());
     let stride = |plane: usize| planes[plane].0 as u32;
-    let ends: Vec<usize> = planes
-        .iter()
-        .scan(0, |end, (row, rows)| {
-            *end += row * rows;
-            Some(*end)
-        })
-        .collect();
-    let plane = |at: usize| &data[if at == 0 { 0 } else { ends[at - 1] }..ends[at]];
-    let (out, out_stride) = (rgb.data.as_mut_slice(), width * 3);
+    let own = form.planes(width, rows.start);
+    let here = form.planes(width, height);
+    let plane = |at: usize| {
+        let before: usize = planes[..at].iter().map(|(row, rows)| row * rows).sum();
+        let skipped = own[at].0 * own[at].1;
+        let begin = before + skipped;
+        &data[begin..begin + here[at].0 * here[at].1]
+    };
+    let bytes = width as usize * 3;
+    let out = &mut rgb.data[rows.start as usize * bytes..rows.end as usize * bytes];
+    let out_stride = width * 3;
     match form {
-        Form::Rgb => out.copy_from_slice(data),
+        Form::Rgb => out.copy_from_slice(plane(0)),
         Form::I420 | Form::Y42b => {
             let image = YuvPlanarImage {
                 y_plane: plane(0),
@@ -296,11 +330,11 @@ fn convert(form: Form, colours: Colours, data: &[u8], rgb: &mut Rgb8) -> Result<
             yuv::yuv_nv12_to_rgb(&image, out, out_stride, range, matrix, mode)?;
         }
         Form::Yuy2 => {
-            let image = YuvPackedImage { yuy: data, yuy_stride: stride(0), width, height };
+            let image = YuvPackedImage { yuy: plane(0), yuy_stride: stride(0), width, height };
             yuv::yuyv422_to_rgb(&image, out, out_stride, range, matrix)?;
         }
         Form::Gray8 => {
-            let image = YuvGrayImage { y_plane: data, y_stride: stride(0), width, height };
+            let image = YuvGrayImage { y_plane: plane(0), y_stride: stride(0), width, height };
             yuv::yuv400_to_rgb(&image, out, out_stride, range, matrix)?;
         }
     }
@@ -397,6 +431,31 @@ mod tests {
                             "{form:?} {colours:?} {width}x{height} at {x},{y}: {is} for {should:.1}"
                         );
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_those_of_the_whole() {
+        for form in Form::ALL[1..].iter() {
+            for (width, height) in [(64, 48), (33, 17), (1, 1)] {
+                let (picture, _) = drawn(*form, Colours::JPEG, width, height);
+                for rows in [0..1, 3..9, 4..height, 0..height, 5..5, 7..900] {
+                    // Before the whole has been computed, which is then used.
+                    let some = picture.clone().rgb_of_rows(rows.clone()).into_owned();
+                    assert_eq!((some.width, some.height), (width, height));
+                    let whole = picture.rgb();
+                    for y in rows.start..rows.end.min(height) {
+                        for x in 0..width {
+                            assert_eq!(
+                                some.pixel(x, y),
+                                whole.pixel(x, y),
+                                "{form:?} {rows:?} {x},{y}"
+                            );
+                        }
+                    }
+                    assert!(matches!(picture.rgb_of_rows(rows), Cow::Borrowed(_)));
                 }
             }
         }

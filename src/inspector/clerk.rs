@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::sight::Sight;
+use super::sight::{self, Sight};
 use super::{Decider, EvidenceKeeper, Look, Part, conclude, millis};
 use crate::clock::{Clock, Stamp};
 use crate::inspection::{Digests, Inspection, SCHEMA_VERSION, Timeliness, Times};
@@ -59,7 +59,7 @@ impl Clerk {
         let unknown = || Reason::new("frame_lost", "There is no picture of this part.");
         look.problems.push(part.missed.clone().unwrap_or_else(unknown));
         if let Some(frame) = &part.frame {
-            let mut sight = Sight::cut(&part.station, frame);
+            let mut sight = Sight::cut(&part.station, &sight::pixels(&part.station, frame));
             look.problems.append(&mut sight.problems);
             look.keep_all(&sight.crops, None, keeper);
         }

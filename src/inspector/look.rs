@@ -51,22 +51,25 @@ impl Look {
     /// vote, as long as enough are left; what is wrong stands in the figures of the record.
     pub fn see(&mut self, station: &Station, part: &Part) -> Vec<Sight> {
         let started = Instant::now();
-        let frames: Vec<_> = part.frame.iter().chain(&part.more_frames).collect();
-        let mut sights: Vec<Sight> = Vec::with_capacity(frames.len());
-        for (at, frame) in frames.iter().take(station.vote.frames).enumerate() {
-            let mut sight = Sight::cut(station, frame);
+        let frames = part.frame.iter().chain(&part.more_frames).take(station.vote.frames);
+        let mut sights: Vec<Sight> = Vec::with_capacity(station.vote.frames);
+        let mut pictures = Vec::with_capacity(station.vote.frames);
+        for (at, frame) in frames.enumerate() {
+            let picture = sight::pixels(station, frame);
+            let mut sight = Sight::cut(station, &picture);
             sight.frame_sequence = (at > 0).then_some(frame.sequence);
             sight.add_golden(station);
             sights.push(sight);
+            pictures.push(picture);
         }
         self.timings.crop_ms = millis(started.elapsed());
         let started = Instant::now();
-        for (sight, frame) in sights.iter_mut().zip(&frames) {
-            sight.measure(station, frame);
+        for (sight, picture) in sights.iter_mut().zip(&pictures) {
+            sight.measure(station, picture);
             self.picture_quality.append(&mut sight.measures);
         }
-        if let Some(frame) = frames.first() {
-            for seen in station.quality.measure_fixed(frame.picture.rgb()) {
+        if let Some(picture) = pictures.first() {
+            for seen in station.quality.measure_fixed(picture) {
                 let checks = station.quality.check_fixed(&seen);
                 self.problems
                     .extend(checks.iter().filter_map(|check| sight::problem(check, &seen.area)));

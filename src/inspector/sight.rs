@@ -1,12 +1,13 @@
 //! What one frame shows of a part: its regions cut, and whether they can be judged by.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::Reason;
-use crate::frame::Frame;
+use crate::frame::{Frame, Rgb8};
 use crate::inspection::Evidence;
 use crate::quality::{Check, RegionMeasures, What};
-use crate::roi::{self, Area, Crop, RoiError, Shift};
+use crate::roi::{self, Area, Crop, Region, RoiError, Shift};
 use crate::station::{Golden, Question, Station};
 
 /// One frame of a part.
@@ -33,10 +34,10 @@ pub(super) struct Sight {
 impl Sight {
     /// Cuts every region, moved with the part. Where the part was not found they are cut unmoved, as
     /// evidence of what was there instead.
-    pub fn cut(station: &Station, frame: &Frame) -> Sight {
+    pub fn cut(station: &Station, picture: &Rgb8) -> Sight {
         let mut sight = Sight::default();
         let calibration = station.calibration.as_deref();
-        let found = calibration.and_then(|calibration| calibration.align(frame.picture.rgb()));
+        let found = calibration.and_then(|calibration| calibration.align(picture));
         let (shift, is_aligned) = match found {
             None => (Shift::default(), true),
             Some(Ok(found)) => (found.shift(), true),
@@ -47,7 +48,7 @@ impl Sight {
         };
         let corrections = calibration.map(|calibration| calibration.corrections());
         for region in &station.regions {
-            match roi::cut_corrected(frame.picture.rgb(), region, corrections, shift) {
+            match roi::cut_corrected(picture, region, corrections, shift) {
                 Ok(crop) => sight.crops.push(crop),
                 Err(error) => sight.problems.push(Reason::new("region", error.to_string())),
             }
@@ -71,10 +72,10 @@ impl Sight {
     }
 
     /// Measures what can be seen, on the frame's own pixels; what is out of limits is a problem.
-    pub fn measure(&mut self, station: &Station, frame: &Frame) {
+    pub fn measure(&mut self, station: &Station, picture: &Rgb8) {
         let gate = &station.quality;
         for crop in &self.crops {
-            let mut seen = gate.measure(frame.picture.rgb(), &crop.region, crop.frame_px);
+            let mut seen = gate.measure(picture, &crop.region, crop.frame_px);
             seen.frame_sequence = self.frame_sequence;
             for check in gate.check(&seen) {
                 if check.is_out() && check.what == What::Blank {
@@ -98,6 +99,24 @@ impl Sight {
         });
         let find = |name: &String| self.crops.iter().find(|crop| crop.region == *name);
         golden.into_iter().chain(names.iter().map(find)).collect()
+    }
+}
+
+/// What of `frame` the station looks at, in RGB: the rows of its regions and fixed areas. A calibrated
+/// one may look anywhere.
+pub(super) fn pixels<'f>(station: &Station, frame: &'f Frame) -> Cow<'f, Rgb8> {
+    let (width, height) = (frame.picture.width(), frame.picture.height());
+    let fixed = station.quality.fixed.iter().map(|area| &area.region);
+    let rows = |region: &Region| {
+        // What does not lie in the frame is refused where it is cut.
+        let rect = region.rect_in(width, height).ok();
+        rect.map_or(0..height, |rect| rect.y..rect.y + rect.height)
+    };
+    let joined = station.regions.iter().chain(fixed).map(rows);
+    let joined = joined.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
+    match joined.filter(|_| station.calibration.is_none()) {
+        Some(rows) => frame.picture.rgb_of_rows(rows),
+        None => Cow::Borrowed(frame.picture.rgb()),
     }
 }
 
