@@ -4,9 +4,6 @@
 //! qualities and kept as clips are; printed are the processor's time a frame, what that is of one core at
 //! a camera's rate, bytes a frame and bytes an hour. Each picture is another one, noise included.
 
-// As in the tests: an example may stop at the first thing that is not as it should be.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,24 +20,25 @@ const PICTURES: u64 = 30;
 const RATE: f64 = 30.0;
 const CLIP_RATE: f64 = 10.0;
 
-fn main() {
-    let count = std::env::args().nth(1).map_or(150, |text| text.parse().unwrap());
+fn main() -> anyhow::Result<()> {
+    let count = std::env::args().nth(1).map_or(Ok(150), |text| text.parse())?;
     println!(
         "{:<12} {:<10} {:>9} {:>10} {:>9} {:>9} {:>9}",
         "size", "kept as", "CPU/frame", "of a core", "kB/frame", "GB/hour", "dropped"
     );
     for (width, height) in [(640, 480), (1920, 1080)] {
-        let pictures = pictures(width, height);
+        let pictures = pictures(width, height)?;
         for quality in [Quality::Lossless, Quality::High] {
-            film(&pictures, quality, count);
+            film(&pictures, quality, count)?;
         }
-        clips(&pictures, count);
+        clips(&pictures, count)?;
     }
+    Ok(())
 }
 
 /// A belt, tiled to the size, as brightness and halved colour.
-fn pictures(width: u32, height: u32) -> Vec<Picture> {
-    let belt = Belt::new(7, 3, 240.0).unwrap();
+fn pictures(width: u32, height: u32) -> anyhow::Result<Vec<Picture>> {
+    let belt = Belt::new(7, 3, 240.0)?;
     let one = |n: u64| {
         let tiles: Vec<Rgb8> = (0..6).map(|k| belt.frame(40 + n + 7 * k)).collect();
         let mut data = Vec::new();
@@ -58,7 +56,7 @@ fn pictures(width: u32, height: u32) -> Vec<Picture> {
                 data.push((128.0 + kr * r + kg * g + kb * b) as u8);
             }
         }
-        Picture::new(Form::I420, Colours::JPEG, (width, height), data).unwrap()
+        Ok(Picture::new(Form::I420, Colours::JPEG, (width, height), data)?)
     };
     (0..PICTURES).map(one).collect()
 }
@@ -78,21 +76,22 @@ fn subject() -> Subject {
     Subject { device: "box".into(), station: "belt".into(), config_sha256: "none".into() }
 }
 
-fn film(pictures: &[Picture], quality: Quality, count: u64) {
-    let dir = tempfile::tempdir().unwrap();
+fn film(pictures: &[Picture], quality: Quality, count: u64) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
     let bounds = Bounds { max_bytes: None, keep_free_bytes: 0 };
     let options = FilmOptions { quality, bounds, patient: true };
-    let film = Film::begin(dir.path(), subject(), options).unwrap();
+    let film = Film::begin(dir.path(), subject(), options)?;
     let begun = SystemClock.now();
     let before = cpu();
     (0..count).for_each(|n| film.frame(&frame(pictures, n, RATE, &begun)));
     let totals = film.end("measured", SystemClock.now());
     tell(pictures, quality.as_str(), cpu() - before, totals.frames, totals.bytes, RATE, 0);
+    Ok(())
 }
 
 /// Clips at their rate, in real time for a while: what is measured is the thread beside the line.
-fn clips(pictures: &[Picture], count: u64) {
-    let dir = tempfile::tempdir().unwrap();
+fn clips(pictures: &[Picture], count: u64) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
     let workshop = Workshop {
         subject: subject(),
         dir: dir.path().to_owned(),
@@ -102,7 +101,7 @@ fn clips(pictures: &[Picture], count: u64) {
         tell: Box::new(|_| ()),
     };
     let options = ClipOptions { memory_bytes: 1 << 30, ..ClipOptions::default() };
-    let clips = Clips::begin(options, workshop).unwrap();
+    let clips = Clips::begin(options, workshop).map_err(anyhow::Error::msg)?;
     let begun = SystemClock.now();
     let before = cpu();
     let count = count / 3;
@@ -117,6 +116,7 @@ fn clips(pictures: &[Picture], count: u64) {
     let spent = cpu() - before;
     let kept = count - counts.dropped;
     tell(pictures, "clip q90", spent, kept, counts.memory_bytes, CLIP_RATE, counts.dropped);
+    Ok(())
 }
 
 fn tell(

@@ -103,7 +103,7 @@ pub fn judge(
             let mut known = BTreeSet::new();
             for name in question.looks.iter().flatten() {
                 // The tiles of a region are of one size.
-                if !known.insert(name.split('.').next()) {
+                if !known.insert(roi::tiled_region(name)) {
                     continue;
                 }
                 let Some(region) = station.regions.iter().find(|region| region.name == *name)

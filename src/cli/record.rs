@@ -12,7 +12,7 @@ use super::{ConfigFile, Exit};
 use crate::camera::{self, CameraHandle, Delivery};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::overheard::{self, Overheard};
-use crate::daemon::{self, Record, Stop};
+use crate::daemon::{self, Recording, Stop};
 use crate::footage::{Bounds, Film, Order, Quality, Totals};
 use crate::station::Station;
 use crate::telemetry;
@@ -61,9 +61,9 @@ pub struct Form {
 
 impl Form {
     /// Footage of this form in the folder `dir`.
-    pub fn record(&self, dir: &Path) -> Record {
+    pub fn record(&self, dir: &Path) -> Recording {
         let bounds = Bounds { max_bytes: self.max_gb, keep_free_bytes: self.keep_free_gb };
-        Record { dir: dir.to_owned(), quality: self.quality, bounds }
+        Recording { dir: dir.to_owned(), quality: self.quality, bounds }
     }
 }
 

@@ -69,7 +69,7 @@ fn prepare(
     arguments: &Arguments,
     loaded: &mut config::Loaded,
     path: &Path,
-) -> anyhow::Result<replay::From> {
+) -> anyhow::Result<replay::Playback> {
     let into = arguments.into.clone().unwrap_or_else(|| free_folder(path));
     let stations = std::mem::take(&mut loaded.stations);
     let realtime = arguments.realtime;

@@ -65,35 +65,30 @@ impl EyeWatch {
     ) -> Result<(EyeWatch, EyeReader), String> {
         let edges = chips.watch(options)?;
         let (sender, signals) = flume::bounded(EDGES_MAX);
-        let focus = Focus::around(&desk.first().regions);
-        let is_closed = Arc::new(AtomicBool::new(false));
-        let watch = EyeWatch {
-            desk: Arc::clone(desk),
-            eye: PhotoEye::new(options.clone(), focus),
-            signals: Some(signals),
-            told: None,
-            is_closed: Arc::clone(&is_closed),
-        };
+        let watch = EyeWatch::new(desk, options, Some(signals));
+        let is_closed = Arc::clone(&watch.is_closed);
         let (chips, options) = (Arc::clone(chips), options.clone());
         Ok((watch, EyeReader { chips, options, edges, signals: sender, is_closed }))
     }
 
     /// The eye of a station that sees footage: what it tells comes by [`EyeWatch::hear_again`].
     pub fn of_footage(desk: &Arc<Desk>, options: &PhotoEyeOptions) -> EyeWatch {
-        EyeWatch {
-            desk: Arc::clone(desk),
-            eye: PhotoEye::new(options.clone(), Focus::around(&desk.first().regions)),
-            signals: None,
-            told: None,
-            is_closed: Arc::default(),
-        }
+        EyeWatch::new(desk, options, None)
+    }
+
+    fn new(
+        desk: &Arc<Desk>,
+        options: &PhotoEyeOptions,
+        signals: Option<flume::Receiver<Signal>>,
+    ) -> EyeWatch {
+        let eye = PhotoEye::new(options.clone(), Focus::around(&desk.first().regions));
+        let desk = Arc::clone(desk);
+        EyeWatch { desk, eye, signals, told: None, is_closed: Arc::default() }
     }
 
     /// Takes what was told once; answers what became of parts.
     pub fn hear_again(&mut self, signal: Signal) -> Vec<Seen<Arrival>> {
-        let desk = Arc::clone(&self.desk);
-        let name = |_| Arrival { job_id: desk.number_part(), station: desk.active().0 };
-        let seen = self.eye.hear(signal, name);
+        let seen = self.take(signal);
         self.tell();
         seen
     }
@@ -101,26 +96,31 @@ impl EyeWatch {
     /// Takes what the lines have told until `now`, and lets `keep` hear of it; answers what became of
     /// parts.
     pub fn hear(&mut self, now: &Stamp, keep: &mut dyn FnMut(&Signal)) -> Vec<Seen<Arrival>> {
-        let desk = Arc::clone(&self.desk);
-        let name = |_| Arrival { job_id: desk.number_part(), station: desk.active().0 };
         let mut seen = Vec::new();
         while let Some(signals) = &self.signals {
             match signals.try_recv() {
                 Ok(signal) => {
                     keep(&signal);
-                    seen.extend(self.eye.hear(signal, name));
+                    seen.extend(self.take(signal));
                 }
                 Err(flume::TryRecvError::Empty) => break,
                 Err(flume::TryRecvError::Disconnected) => {
                     let why = "the thread that reads them has ended".to_owned();
-                    seen.extend(self.eye.hear(Signal::Failed(why), name));
+                    seen.extend(self.take(Signal::Failed(why)));
                     break;
                 }
             }
         }
-        seen.extend(self.eye.pass_time(now.monotonic_ns, !desk.is_producing(), name));
+        let desk = &self.desk;
+        let is_idle = !desk.is_producing();
+        seen.extend(self.eye.pass_time(now.monotonic_ns, is_idle, |_| arrive(desk)));
         self.tell();
         seen
+    }
+
+    fn take(&mut self, signal: Signal) -> Vec<Seen<Arrival>> {
+        let desk = &self.desk;
+        self.eye.hear(signal, |_| arrive(desk))
     }
 
     /// Looks at the next frame; answers what became of parts.
@@ -151,6 +151,11 @@ impl EyeWatch {
         }
         self.told = now.map(str::to_owned);
     }
+}
+
+/// The next part of the station, as it is when the part is at the eye.
+fn arrive(desk: &Desk) -> Arrival {
+    Arrival { job_id: desk.number_part(), station: desk.active().0 }
 }
 
 impl Drop for EyeWatch {

@@ -4,6 +4,9 @@
 //! share of the queue full is recorded at once as `review`, so that a slow model costs verdicts, not
 //! records.
 
+mod arrivals;
+mod orders;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
@@ -11,23 +14,22 @@ use std::time::Duration;
 
 use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
-use super::desk::{Desk, Hand, InHand, Order, ReplyTo};
-use super::eye::{Arrival, EyeReader, EyeWatch};
+use super::desk::{Desk, Hand, InHand, Order};
+use super::eye::{EyeReader, EyeWatch};
 use super::recorder::Recorder;
 use super::replay::Played;
 use super::view::View;
-use super::{ClipsOf, DaemonError, Options, Stop};
+use super::filming::ClipsOf;
+use super::{DaemonError, Options, Stop};
 use crate::camera::{Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
-use crate::footage::{self, Clips, Film, Heard};
+use crate::footage::{Clips, Film};
 use crate::frame::Frame;
 use crate::hard::gpio::Chips;
 use crate::inspector::{Clerk, Part, Ticket};
-use crate::plc::CommandName;
 use crate::station::Station;
 use crate::telemetry;
-use crate::trigger::photo_eye::{Seen, Signal};
-use crate::trigger::{self, Event, Focus, Orders, Shot, Trigger};
+use crate::trigger::{self, Event, Focus, Orders, Trigger};
 use crate::verdict::{NOT_SAMPLED, Reason};
 
 /// How often a waiting thread looks at the stop flag.
@@ -99,7 +101,7 @@ impl Line {
                 (Some(EyeWatch::of_footage(desk, options)), None)
             }
             trigger::Options::PhotoEye(options) => EyeWatch::open(desk, options, chips)
-                .map_err(|why| no_eye(&station.name, &why))
+                .map_err(|why| arrivals::no_eye(&station.name, &why))
                 .map(|(eye, reader)| (Some(eye), Some(reader)))?,
             _ => (None, None),
         };
@@ -212,14 +214,6 @@ impl Line {
         }
     }
 
-    /// A part is asked for again, as it was when this was recorded.
-    fn order_again(&mut self, order: &footage::Order, out: &Out<'_>) {
-        let (name, payload) = (CommandName::Trigger.as_str(), order.trigger.to_string());
-        let nobody = ReplyTo::default();
-        self.desk.take(name, payload.as_bytes(), false, &self.clock.now(), &nobody);
-        self.take_orders_asked(Some(order.asked), out);
-    }
-
     /// Whether pictures follow the end of pictures.
     fn goes_on(&mut self) -> bool {
         match &mut self.view {
@@ -317,135 +311,6 @@ impl Line {
         }
     }
 
-    /// Takes what the controller asked for, and gives up what has waited too long for its picture.
-    fn take_orders(&mut self, out: &Out<'_>) {
-        self.take_orders_asked(None, out);
-    }
-
-    /// As [`Line::take_orders`]; `asked`: when they were asked for, in the time of the footage.
-    fn take_orders_asked(&mut self, asked: Option<Stamp>, out: &Out<'_>) {
-        let Some(orders) = &mut self.orders else { return };
-        let now = self.view.now(&self.clock);
-        let mut served = Vec::new();
-        for order in self.desk.orders() {
-            if let Some(film) = &self.film {
-                film.order(order.recorded());
-            }
-            served.extend(orders.ask(asked.unwrap_or(order.asked), order));
-        }
-        let expired = orders.expire(&now);
-        for (order, shot) in served.into_iter().chain(expired.served) {
-            self.serve(order, shot, out);
-        }
-        for order in expired.lost {
-            let text = "No picture was taken within the time that the trigger allows.";
-            self.give_up(order, Reason::new("frame_lost", text), out);
-        }
-    }
-
-    /// Takes what the photo eye has told, and gives up what can no longer be seen.
-    fn take_arrivals(&mut self, out: &Out<'_>) {
-        let now = self.view.now(&self.clock);
-        let film = self.film.as_ref();
-        let mut keep = |signal: &Signal| {
-            if let Some(film) = film {
-                film.heard(Heard { at: now, signal: signal.clone() });
-            }
-        };
-        let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.hear(&now, &mut keep));
-        self.pass_on(seen, out);
-    }
-
-    /// What became of parts that the photo eye has seen.
-    fn pass_on(&mut self, seen: Vec<Seen<Arrival>>, out: &Out<'_>) {
-        let now = self.clock.now();
-        for seen in seen {
-            match seen {
-                Seen::Part { part, shot, due_ns } => {
-                    self.take_part(part, now.at(due_ns), Ok(shot), out);
-                }
-                Seen::Missed { part, at_ns, code, text } => {
-                    self.take_part(part, now.at(at_ns), Err(Reason::new(code, text)), out);
-                }
-                Seen::Unknown { code, text } => self.record_unknown(code, &text, out),
-            }
-        }
-    }
-
-    /// A part is where it is to be seen, or will not be seen there.
-    fn take_part(
-        &mut self,
-        arrival: Arrival,
-        triggered: Stamp,
-        shown: Result<Shot, Reason>,
-        out: &Out<'_>,
-    ) {
-        if !self.desk.inspects() {
-            return self.desk.ignore();
-        }
-        if !self.stop.may_trigger() {
-            return;
-        }
-        let Arrival { job_id, station } = arrival;
-        let (active, mut changing) = self.desk.active();
-        if !Arc::ptr_eq(&active, &station) {
-            let text = "The recipe changed while the part was on its way to the camera.";
-            changing = Err(Reason::new("recipe_change", text));
-        }
-        // Deadlines are the clock's, whatever time it is in the footage.
-        let triggered = if self.view.sets_time() { self.clock.now() } else { triggered };
-        let mut part = Part::new(&station, job_id, format!("{job_id:06}"), triggered);
-        part.missed = match shown {
-            Ok(shot) => {
-                part.show(shot.frame, shot.more);
-                changing.err()
-            }
-            Err(reason) => Some(reason),
-        };
-        match part.missed {
-            None => self.send(part, None, out),
-            Some(_) => self.miss(&part, None, out),
-        }
-    }
-
-    /// No picture will be taken any more of what is on its way.
-    fn give_up_arrivals(&mut self, out: &Out<'_>) {
-        let left = self.eye.as_mut().map_or_else(Vec::new, EyeWatch::give_up);
-        let now = self.clock.now();
-        for arrival in left {
-            let text = "The station stopped before the part was before the camera.";
-            self.take_part(arrival, now, Err(Reason::new("stopped", text)), out);
-        }
-    }
-
-    /// No picture will be taken any more: whatever was accepted is recorded, and nothing more is.
-    fn give_up_orders(&mut self, out: &Out<'_>) {
-        self.desk.change(|contract, now| contract.halt(now));
-        let Some(orders) = &mut self.orders else { return };
-        let left: Vec<Order> = orders.give_up().into_iter().chain(self.desk.orders()).collect();
-        for order in left {
-            let text = "The station stopped before it had taken a picture.";
-            self.give_up(order, Reason::new("stopped", text), out);
-        }
-    }
-
-    fn serve(&mut self, order: Order, shot: Shot, out: &Out<'_>) {
-        if !self.stop.may_trigger() {
-            let text = "As many parts as were asked for had been triggered.";
-            return self.give_up(order, Reason::new("stopped", text), out);
-        }
-        self.desk.change(|contract, now| contract.acquired(&order.job, now));
-        let (mut part, hand) = order.into_part();
-        part.show(shot.frame, shot.more);
-        self.send(part, Some(hand), out);
-    }
-
-    fn give_up(&mut self, order: Order, reason: Reason, out: &Out<'_>) {
-        let (mut part, hand) = order.into_part();
-        part.missed = Some(reason);
-        self.miss(&part, Some(&hand), out);
-    }
-
     /// What the station's own trigger saw.
     fn handle(&mut self, events: Vec<Event>, out: &Out<'_>) {
         for event in events {
@@ -524,10 +389,4 @@ impl Line {
         part.missed = Some(Reason::new(code, text));
         self.miss(&part, None, out);
     }
-}
-
-fn no_eye(station: &str, why: &str) -> DaemonError {
-    let remedy = "correct `chip` and the lines in [trigger] (`gpioinfo` lists chips and lines), or let the \
-                  user of the service open the chip";
-    DaemonError::Output(format!("station \"{station}\": photo eye: {why}; {remedy}"))
 }

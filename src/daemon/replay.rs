@@ -24,7 +24,7 @@ use crate::trigger::photo_eye::{Edge, Signal};
 
 /// Footage to be played, by the station that it is of.
 #[derive(Clone, Debug, Default)]
-pub struct From {
+pub struct Playback {
     /// The folder of each station's footage.
     pub folders: HashMap<String, PathBuf>,
     /// In real time; else as fast as the model takes it.
@@ -42,8 +42,8 @@ pub fn prepare(
     path: &Path,
     into: &Path,
     realtime: bool,
-) -> Result<(Vec<Station>, From), DaemonError> {
-    let mut from = From { folders: HashMap::new(), realtime };
+) -> Result<(Vec<Station>, Playback), DaemonError> {
+    let mut from = Playback { folders: HashMap::new(), realtime };
     let mut played = Vec::new();
     for dir in footage::find(path).map_err(unusable)? {
         let header = footage::Summary::read(&dir).map_err(unusable)?.header;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DaemonError;
-use super::replay::{From, Played, Replay};
+use super::replay::{Played, Playback, Replay};
 use crate::camera::{self, CameraHandle, Counts};
 use crate::clock::{Clock, Stamp};
 use crate::station::Station;
@@ -21,7 +21,7 @@ impl View {
     /// Opens the station's camera, or its footage where `from` names some.
     pub fn open(
         station: &Station,
-        from: Option<&From>,
+        from: Option<&Playback>,
         clock: &Arc<dyn Clock>,
     ) -> Result<View, DaemonError> {
         let (name, clock) = (&station.name, Arc::clone(clock));

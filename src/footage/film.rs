@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::index::{Heard, Line, Look, Order, Shot};
+use super::index::{Heard, Line, Look, Order, FrameFacts};
 use super::segment::{Coding, Pixels};
 use super::writer::{Bounds, Writer};
 use super::{FootageError, Quality, Subject};
@@ -236,8 +236,8 @@ fn write(mut writer: Writer, notes: &flume::Receiver<Note>, shared: &Shared) {
     }
 }
 
-pub(super) fn shot(frame: &Frame) -> Shot {
-    Shot { sequence: frame.sequence, captured: frame.captured, pipeline_ns: frame.pipeline_ns }
+pub(super) fn shot(frame: &Frame) -> FrameFacts {
+    FrameFacts { sequence: frame.sequence, captured: frame.captured, pipeline_ns: frame.pipeline_ns }
 }
 
 /// A panic while it was held leaves whole values.

@@ -91,10 +91,10 @@ pub enum Line {
         position: u32,
         /// What the station knew of it.
         #[serde(flatten)]
-        shot: Shot,
+        shot: FrameFacts,
     },
     /// A frame that the station saw and that could not be kept.
-    Dropped(Shot),
+    Dropped(FrameFacts),
     /// The camera was lost.
     Lost {
         /// In which way, by the word of `camera::LossKind`.
@@ -192,7 +192,7 @@ impl Look {
 
 /// What is known of a frame without its pixels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shot {
+pub struct FrameFacts {
     /// Its number at its camera; a hole is a frame that nobody looked at.
     pub sequence: u64,
     /// When it reached the station.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::index::Shot;
+use super::index::FrameFacts;
 
 /// What a frame costs beside its JPEG, in bytes.
 const FRAME_BYTES: u64 = 256;
@@ -11,7 +11,7 @@ const FRAME_BYTES: u64 = 256;
 /// A frame in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
-    pub(super) shot: Shot,
+    pub(super) shot: FrameFacts,
     pub(super) size: (u32, u32),
     pub(super) jpeg: Arc<[u8]>,
 }
@@ -73,7 +73,7 @@ mod tests {
     fn kept(ms: u64, bytes: usize) -> Kept {
         let monotonic_ns = ms * 1_000_000;
         let captured = Stamp { wall: jiff::Timestamp::UNIX_EPOCH, monotonic_ns };
-        let shot = Shot { sequence: ms, captured, pipeline_ns: None };
+        let shot = FrameFacts { sequence: ms, captured, pipeline_ns: None };
         Kept { shot, size: (1, 1), jpeg: vec![0; bytes].into() }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::FootageError;
-use super::index::{Header, Heard, IndexReader, Line, Look, Mark, Order, Shot, segment_path};
+use super::index::{Header, Heard, IndexReader, Line, Look, Mark, Order, FrameFacts, segment_path};
 use crate::camera::{self, CameraHandle, Delivery, LossKind, Source};
 use crate::clock::{Stamp, SystemClock};
 use crate::frame::{Form, Frame, Picture};
@@ -112,7 +112,7 @@ impl Summary {
         self.taken.map_or(0.0, |(first, last)| last.since(&first).as_secs_f64())
     }
 
-    fn see(&mut self, shot: &Shot, last_sequence: &mut Option<u64>) {
+    fn see(&mut self, shot: &FrameFacts, last_sequence: &mut Option<u64>) {
         let first = self.taken.map_or(shot.captured, |(first, _)| first);
         self.taken = Some((first, shot.captured));
         let hole = |last: u64| shot.sequence.saturating_sub(last).saturating_sub(1);
@@ -225,14 +225,14 @@ impl Reel {
         Ok(None)
     }
 
-    fn frame(&mut self, position: u32, shot: Shot) -> Item {
+    fn frame(&mut self, position: u32, shot: FrameFacts) -> Item {
         // The index let no frame come before its segment.
         let picture = match self.segment.as_mut().map(|segment| segment.picture(position)) {
             Some(Ok(picture)) => picture,
             Some(Err(why)) => return Item::Gap { frames: 1, why },
             None => return Item::Gap { frames: 1, why: "it has no segment".to_owned() },
         };
-        let Shot { sequence, captured, pipeline_ns } = shot;
+        let FrameFacts { sequence, captured, pipeline_ns } = shot;
         let camera = Arc::clone(&self.camera);
         Item::Frame(Arc::new(Frame { sequence, camera, captured, pipeline_ns, picture }))
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::index::{Header, Index, Line, Look, Shot, segment_path};
+use super::index::{Header, Index, Line, Look, FrameFacts, segment_path};
 use super::segment::{Coding, Pixels, Segment};
 use super::{FootageError, Quality, Subject};
 use crate::clock::Stamp;
@@ -100,7 +100,7 @@ impl Writer {
     /// Adds a frame of this look.
     pub(super) fn frame(
         &mut self,
-        shot: &Shot,
+        shot: &FrameFacts,
         look: &Look,
         pixels: &Pixels,
     ) -> Result<(), FootageError> {

@@ -194,7 +194,7 @@ impl Picture {
     }
 
     /// Its brightness, to be read pixel by pixel.
-    pub fn grey(&self) -> Grey<'_> {
+    pub fn grey(&self) -> Brightness<'_> {
         let (step, colours) = match &self.pixels {
             Pixels::Rgb(_) => (3, None),
             Pixels::Other { form: Form::Yuy2, colours, .. } => (2, Some(colours)),
@@ -206,7 +206,7 @@ impl Picture {
             Some(colours) if !colours.is_full_range => (16, 4_769),
             _ => (0, 4_096),
         };
-        Grey { bytes: self.bytes(), row, step, is_rgb: colours.is_none(), black, gain }
+        Brightness { bytes: self.bytes(), row, step, is_rgb: colours.is_none(), black, gain }
     }
 }
 
@@ -236,7 +236,7 @@ impl std::fmt::Debug for Picture {
 
 /// The brightness of a picture's pixels.
 #[derive(Clone, Copy)]
-pub struct Grey<'p> {
+pub struct Brightness<'p> {
     bytes: &'p [u8],
     row: usize,
     step: usize,
@@ -245,7 +245,7 @@ pub struct Grey<'p> {
     gain: i32,
 }
 
-impl Grey<'_> {
+impl Brightness<'_> {
     /// Four times the grey level of the pixel at column `x`, row `y`: 0 to 1,020. Outside of the
     /// picture 0.
     pub fn four_times(&self, x: u32, y: u32) -> u32 {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::Rgb8;
 pub use corrections::Corrections;
-pub use tiling::{Tiling, tiles, within, zoomed};
+pub use tiling::{Tiling, tile_name, tiled_region, tiles, within, zoomed};
 
 /// Side of the square that the model's tower sees, in pixels.
 pub const CROP_SIDE_PX: u32 = 336;

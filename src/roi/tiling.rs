@@ -15,6 +15,16 @@ pub struct Tiling {
     pub overlap: f64,
 }
 
+/// The name of a region's tile, counted from 0 row by row: of the second tile of `board`, `board.2`.
+pub fn tile_name(region: &str, at: usize) -> String {
+    format!("{region}.{}", at + 1)
+}
+
+/// The region that a look of this name shows, whole or a tile of it: names of regions hold no dot.
+pub fn tiled_region(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(region, _)| region)
+}
+
 /// `area` in tiles, row by row from the upper left. Together they are `area`, and neighbours share
 /// what `tiling` says, or a pixel more.
 pub fn tiles(area: Area, tiling: &Tiling) -> Vec<Area> {

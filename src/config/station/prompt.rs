@@ -4,6 +4,7 @@
 //! begin another role. The engine refuses them again when it puts a prompt together.
 
 use super::super::reader::Reader;
+use crate::roi;
 
 /// Longest text, in characters: about a thousand tokens.
 const TEXT_MAX: usize = 4000;
@@ -47,7 +48,7 @@ pub fn refer(text: String, looks: &[Vec<String>], has_golden: bool) -> String {
     let golden = has_golden.then(|| format!("Picture 1, a good part for comparison: {PICTURE}\n"));
     let named = look.iter().enumerate().map(|(at, name)| {
         let number = at + 1 + usize::from(has_golden);
-        let name = if looks.len() > 1 { name.split('.').next().unwrap_or(name) } else { name };
+        let name = if looks.len() > 1 { roi::tiled_region(name) } else { name };
         let what = if has_golden { "the part to inspect, region" } else { "region" };
         format!("Picture {number}, {what} \"{name}\": {PICTURE}\n")
     });

@@ -92,7 +92,7 @@ pub fn read(top: &mut Reader<'_>, limits: &Limits) -> Vec<Named> {
 
 /// The tiles of a region under names that no region can have: `board.1`, `board.2` and so on, row by row.
 fn tiled(region: &Region, tiling: &Tiling) -> Vec<Region> {
-    let name = |at: usize| format!("{}.{}", region.name, at + 1);
+    let name = |at: usize| roi::tile_name(&region.name, at);
     let tiles = roi::tiles(region.area, tiling).into_iter().enumerate();
     tiles.map(|(at, area)| Region { name: name(at), area }).collect()
 }

@@ -21,7 +21,7 @@ const SAMPLES: usize = 4;
 pub(super) struct Sampler {
     axis: Axis,
     window: Window,
-    /// The size that `offsets` was made for.
+    /// The size that `places` was made for.
     size: (u32, u32),
     /// Column and row of each sample of each cell.
     places: Vec<[(u32, u32); SAMPLES]>,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use inspectd::clock::SystemClock;
 use inspectd::config;
-use inspectd::daemon::{self, Options, Record, Stop, Summary, replay};
+use inspectd::daemon::{self, Options, Recording, Stop, Summary, replay};
 use inspectd::footage::{Bounds, Quality};
 use inspectd::hard::gpio::Chips;
 use inspectd::inspection::Inspection;
@@ -44,9 +44,9 @@ impl Model for ByPicture {
 }
 
 /// A recording into `dir` without bounds.
-pub fn record(dir: &Path, quality: Quality) -> Record {
+pub fn record(dir: &Path, quality: Quality) -> Recording {
     let bounds = Bounds { max_bytes: None, keep_free_bytes: 0 };
-    Record { dir: dir.to_owned(), quality, bounds }
+    Recording { dir: dir.to_owned(), quality, bounds }
 }
 
 /// A running daemon of a site.
@@ -57,14 +57,14 @@ pub struct Shift {
 
 impl Shift {
     /// Starts the site's daemon with its cameras.
-    pub fn start(site: &Site, record: Option<Record>) -> Shift {
+    pub fn start(site: &Site, record: Option<Recording>) -> Shift {
         let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
         let options = Options { record, ..Options::default() };
         Shift::run(loaded.settings, loaded.stations, options)
     }
 
     /// As [`Shift::start`], with lines from `chips`.
-    pub fn start_with(site: &Site, record: Option<Record>, chips: Arc<dyn Chips>) -> Shift {
+    pub fn start_with(site: &Site, record: Option<Recording>, chips: Arc<dyn Chips>) -> Shift {
         let loaded = config::load(&site.file).unwrap_or_else(|problems| panic!("{problems}"));
         let options = Options { record, chips: Some(chips), ..Options::default() };
         Shift::run(loaded.settings, loaded.stations, options)

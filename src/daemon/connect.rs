@@ -1,0 +1,87 @@
+//! The connections to the broker: the publisher with its commands, and the Sparkplug node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::DaemonError;
+use super::commands::Commands;
+use super::desk::Desk;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::publish::topics::Topics;
+use crate::publish::{Publisher, PublisherHandle};
+use crate::sparkplug::{EdgeHandle, EdgeNode};
+use crate::store::Store;
+
+/// How long a clean stop waits for the broker; what is unsent then stays in the outbox.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The commands that the broker may bring, if a station takes any.
+pub fn take_commands(
+    settings: &Settings,
+    desks: &[Arc<Desk>],
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Commands>>, DaemonError> {
+    let Some(broker) = &settings.broker else { return Ok(None) };
+    let topics = Topics::new(&broker.prefix, &broker.device)
+        .map_err(|error| DaemonError::Other(error.to_string()))?;
+    Ok(Commands::new(&topics, desks.iter(), Arc::clone(clock)).map(Arc::new))
+}
+
+pub fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| DaemonError::Other(format!("cannot start the I/O threads: {error}")))
+}
+
+pub fn start_publisher(
+    runtime: &tokio::runtime::Runtime,
+    settings: &Settings,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    commands: Option<&Arc<Commands>>,
+) -> Result<Option<PublisherHandle>, DaemonError> {
+    let Some(options) = settings.broker.clone() else { return Ok(None) };
+    let _inside = runtime.enter();
+    let (store, clock) = (store.clone(), Arc::clone(clock));
+    let started = match commands {
+        Some(commands) => Publisher::spawn_with_inbox(options, store, clock, commands.clone()),
+        None => Publisher::spawn(options, store, clock),
+    };
+    started.map(Some).map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+pub fn start_edge_node(
+    runtime: &tokio::runtime::Runtime,
+    settings: &Settings,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<EdgeHandle>, DaemonError> {
+    let (Some(options), Some(broker)) = (settings.sparkplug.clone(), settings.broker.clone())
+    else {
+        return Ok(None);
+    };
+    let _inside = runtime.enter();
+    // Commands from hosts are refused until stations take any.
+    EdgeNode::spawn(options, broker, store, Arc::clone(clock), None)
+        .map(Some)
+        .map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// Sends what waits and ends both connections; answers the results unsent, and those acknowledged.
+pub async fn say_goodbye(publisher: Option<PublisherHandle>, edge: Option<EdgeHandle>) -> (u64, u64) {
+    let edge = async {
+        if let Some(edge) = edge {
+            edge.stop(DRAIN_TIMEOUT).await;
+        }
+    };
+    let publisher = async {
+        let Some(publisher) = publisher else { return (0, 0) };
+        let acknowledged = publisher.state().borrow().sent;
+        let drained = publisher.drain_and_stop(DRAIN_TIMEOUT).await;
+        (drained.unsent, publisher.state().borrow().sent.max(acknowledged))
+    };
+    tokio::join!(publisher, edge).0
+}

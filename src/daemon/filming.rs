@@ -1,0 +1,80 @@
+//! Footage that is kept while stations run: of all that they see, and of the seconds around each fail.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::DaemonError;
+use crate::config::Settings;
+use crate::footage::clips::{self, Told, Workshop};
+use crate::footage::{Bounds, Clips, Film, FilmOptions, Quality, Subject};
+use crate::station::Station;
+use crate::store::{ReserveState, Store};
+use crate::telemetry;
+
+/// Where footage of a run goes: a folder for each station in it.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The folder.
+    pub dir: PathBuf,
+    /// How pictures are kept.
+    pub quality: Quality,
+    /// How much may be written for each station.
+    pub bounds: Bounds,
+}
+
+impl Recording {
+    /// Begins the footage of `station`.
+    ///
+    /// # Errors
+    /// A folder that cannot be used or holds footage, an element that is missing.
+    pub fn begin(&self, station: &Station, device: &str) -> Result<Film, DaemonError> {
+        let patient = !station.camera.realtime;
+        let options = FilmOptions { quality: self.quality, bounds: self.bounds, patient };
+        Film::begin(&self.dir.join(&station.name), subject(station, device), options)
+            .map_err(|why| DaemonError::Other(why.to_string()))
+    }
+}
+
+/// The clips of each station that keeps some, by its name.
+pub type ClipsOf = HashMap<String, Arc<Clips>>;
+
+/// Begins to keep the last seconds of the stations that want that.
+pub fn begin_clips(
+    settings: &Settings,
+    stations: &[Arc<Station>],
+    store: &Store,
+) -> Result<ClipsOf, DaemonError> {
+    let mut all = ClipsOf::new();
+    for station in stations {
+        let Some(options) = station.clips.clone() else { continue };
+        let (name, reserve) = (station.name.clone(), store.clone());
+        let workshop = Workshop {
+            subject: subject(station, &settings.device),
+            dir: clips::folder(store.evidence_dir(), &station.name),
+            latest: station.deadline,
+            clock: store.clock(),
+            has_room: Box::new(move || reserve.reserve() == ReserveState::Whole),
+            tell: Box::new(move |told| match told {
+                Told::Written { path, frames } => {
+                    telemetry::clip_written(&name, &path.display().to_string(), frames);
+                }
+                Told::Failed(why) => telemetry::clip_failed(&name, &why),
+            }),
+        };
+        let begun = Clips::begin(options, workshop).map_err(|why| {
+            DaemonError::Other(format!("station \"{}\": [footage]: {why}", station.name))
+        })?;
+        all.insert(station.name.clone(), Arc::new(begun));
+    }
+    Ok(all)
+}
+
+/// Whose footage it is.
+fn subject(station: &Station, device: &str) -> Subject {
+    Subject {
+        device: device.to_owned(),
+        station: station.name.clone(),
+        config_sha256: station.config_digest.clone(),
+    }
+}

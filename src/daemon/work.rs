@@ -1,0 +1,108 @@
+//! The threads of a run: one a station, one for the model, and those beside them.
+
+use std::sync::Arc;
+use std::thread;
+
+use super::commands::Commands;
+use super::desk::InHand;
+use super::line::{Line, Out};
+use super::outputs::Outputs;
+use super::picture_watch::PictureWatch;
+use super::recorder::Recorder;
+use super::stop::{self, Stop};
+use super::watcher::Watcher;
+use super::DaemonError;
+use crate::inspection::Inspection;
+use crate::inspector::{Clerk, Inspector, Model};
+use crate::verdict::Reason;
+
+/// What works beside the lines and the model.
+pub struct Beside<'b> {
+    pub watcher: &'b Watcher,
+    pub clerk: &'b Clerk,
+    pub commands: Option<&'b Commands>,
+    pub outputs: &'b Outputs,
+}
+
+/// Runs the threads to their end and answers the frames delivered and dropped.
+pub fn work<M: Model + Send>(
+    lines: Vec<Line>,
+    mut inspector: Inspector<M>,
+    recorder: &Recorder,
+    stop: &Arc<Stop>,
+    runtime: &tokio::runtime::Runtime,
+    beside: &Beside<'_>,
+    keep: impl FnOnce() + Send,
+) -> Result<(u64, u64), DaemonError> {
+    let room = lines.iter().map(Line::queue_parts).sum();
+    let (sender, parts) = flume::bounded::<InHand>(room);
+    let signals = runtime.spawn(stop::on_signal(Arc::clone(stop)));
+    let seen = thread::scope(|scope| {
+        scope.spawn(|| recorder.begin());
+        scope.spawn(|| beside.watcher.run(beside.clerk, recorder));
+        scope.spawn(|| beside.commands.map(Commands::run));
+        beside.outputs.run(scope);
+        let watched: Vec<_> = lines
+            .into_iter()
+            .map(|line| {
+                let sender = sender.clone();
+                scope.spawn(move || line.run(&Out { parts: &sender, recorder }))
+            })
+            .collect();
+        drop(sender);
+        scope.spawn(keep);
+        let _ends = recorder.keeping();
+        inspect_all(&parts, &mut inspector, recorder, stop);
+        let seen = watched.into_iter().fold((0, 0), |sum, line| {
+            let (delivered, dropped) = line.join().unwrap_or((0, 0));
+            (sum.0 + delivered, sum.1 + dropped)
+        });
+        beside.watcher.close();
+        if let Some(commands) = beside.commands {
+            commands.close();
+        }
+        beside.outputs.close();
+        seen
+    });
+    signals.abort();
+    match recorder.failure() {
+        Some(error) => Err(error),
+        None => Ok(seen),
+    }
+}
+
+/// The model's thread: looks at parts until every line has ended.
+fn inspect_all<M: Model>(
+    parts: &flume::Receiver<InHand>,
+    inspector: &mut Inspector<M>,
+    recorder: &Recorder,
+    stop: &Stop,
+) {
+    let mut pictures = PictureWatch::default();
+    while let Ok(InHand { mut part, hand }) = parts.recv() {
+        if stop.is_set() && !stop.all_triggered() {
+            // The part in hand was finished; those that still wait are recorded, not dropped.
+            let stopped = Reason::new("stopped", "The daemon was stopped before it looked.");
+            part.missed = Some(stopped);
+        }
+        let mut early = |partial: Inspection| hand.record_partial(&partial, recorder);
+        let inspection = inspector.inspect_telling(&part, recorder, &mut early);
+        if let Some(well) = model_did_well(&inspection) {
+            hand.desk().change(|contract, now| contract.model_answered(well, now));
+        }
+        let station = Arc::clone(&part.station);
+        let seen = inspection.clone();
+        hand.record(inspection, recorder);
+        pictures.see(&station, &seen, hand.desk(), recorder);
+        // The ticket before the place: who is told that there is a place finds one.
+        drop(part);
+        drop(hand);
+    }
+}
+
+/// Whether the model answered anything; `None` if it had no chance to.
+fn model_did_well(inspection: &Inspection) -> Option<bool> {
+    let is_late = inspection.timeliness.deadline_met == Some(false);
+    let was_asked = !inspection.questions.is_empty() && !is_late;
+    was_asked.then(|| inspection.questions.iter().any(|asked| asked.answer.is_some()))
+}
