@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use inspectd::clock::{Clock, Stamp, SystemClock};
 use inspectd::footage::clips::{ClipOptions, Clips, Workshop};
 use inspectd::footage::{Bounds, Film, FilmOptions, Quality, Subject};
@@ -56,7 +57,8 @@ fn pictures(width: u32, height: u32) -> anyhow::Result<Vec<Picture>> {
                 data.push((128.0 + kr * r + kg * g + kb * b) as u8);
             }
         }
-        Ok(Picture::new(Form::I420, Colours::JPEG, (width, height), data)?)
+        Picture::new(Form::I420, Colours::JPEG, (width, height), data)
+            .context("the picture has not the length of its size")
     };
     (0..PICTURES).map(one).collect()
 }

@@ -1,9 +1,10 @@
-//! Labelled points at which a test can kill this process, so that what a crash leaves behind is
+//! Labelled points at which a test can kill this process, or stop one of its threads, so that what a crash leaves behind is
 //! looked at and not guessed.
 //!
 //! Without the feature `fault-points`, as in every release, a point is nothing. With it, the
 //! environment variable `INSPECTD_DIE_AT=LABEL:N` kills the process with SIGKILL when it comes to the
-//! point LABEL for the N-th time: no destructor runs, no buffer is written.
+//! point LABEL for the N-th time: no destructor runs, no buffer is written. `INSPECTD_HANG_AT=LABEL:N`
+//! stops the thread that comes there for the N-th time, for ever.
 
 /// All labels, in the order in which a part meets them.
 pub const LABELS: [&str; 10] = [
@@ -40,28 +41,49 @@ pub const RESULT_MARKED: &str = "result_marked";
 /// Stopping: everything was sent, and the goodbye was not said.
 pub const STOP_DRAINED: &str = "stop_drained";
 
-/// Dies here if a test asked for it.
+/// Points at which a test can make a thread stop for ever, and one of those above.
+pub const HANGS: [&str; 3] = [FRAME_SEEN, MODEL_ASKED, COMMIT_BEGUN];
+
+/// A station's thread has a frame.
+pub const FRAME_SEEN: &str = "frame_seen";
+/// The model's thread has a part.
+pub const MODEL_ASKED: &str = "model_asked";
+
+/// Dies or hangs here if a test asked for it.
 #[cfg(not(feature = "fault-points"))]
 #[inline(always)]
 pub fn point(_label: &'static str) {}
 
-/// Dies here if a test asked for it.
+/// Dies or hangs here if a test asked for it.
 #[cfg(feature = "fault-points")]
 pub fn point(label: &'static str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static ASKED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-    let asked = ASKED.get_or_init(|| {
-        let text = std::env::var("INSPECTD_DIE_AT").ok()?;
-        let (label, count) = text.split_once(':')?;
-        assert!(LABELS.contains(&label), "INSPECTD_DIE_AT: there is no point {label}");
-        Some((label.to_owned(), count.parse().expect("INSPECTD_DIE_AT: LABEL:N")))
-    });
-    let Some((wanted, count)) = asked else { return };
-    if wanted == label && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count {
+    static DIE: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static HANG: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static DIED: AtomicU64 = AtomicU64::new(0);
+    static HUNG: AtomicU64 = AtomicU64::new(0);
+    let is_now = |asked: &Option<(String, u64)>, passed: &AtomicU64| {
+        asked.as_ref().is_some_and(|(wanted, count)| {
+            wanted == label && passed.fetch_add(1, Ordering::SeqCst) + 1 == *count
+        })
+    };
+    if is_now(DIE.get_or_init(|| asked("INSPECTD_DIE_AT", &LABELS)), &DIED) {
         // SAFETY: a signal to this process; it does not return.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
+    if is_now(HANG.get_or_init(|| asked("INSPECTD_HANG_AT", &HANGS)), &HUNG) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[cfg(feature = "fault-points")]
+fn asked(variable: &str, labels: &[&str]) -> Option<(String, u64)> {
+    let text = std::env::var(variable).ok()?;
+    let (label, count) = text.split_once(':')?;
+    assert!(labels.contains(&label), "{variable}: there is no point {label}");
+    Some((label.to_owned(), count.parse().expect("LABEL:N")))
 }

@@ -6,7 +6,7 @@ mod picture;
 use std::sync::Arc;
 
 use crate::clock::Stamp;
-pub use picture::{Colours, Form, Brightness, Matrix, Picture};
+pub use picture::{Brightness, Colours, Form, Matrix, Picture};
 
 /// An RGB picture: rows top to bottom, three bytes a pixel, no padding.
 #[derive(Clone, PartialEq, Eq)]

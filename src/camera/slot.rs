@@ -52,6 +52,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Nothing came.
+    pub fn none() -> Counts {
+        let losses = LossKind::ALL.map(|kind| (kind, 0));
+        Counts { brought: 0, delivered: 0, dropped: 0, damaged: 0, partial: 0, losses }
+    }
+}
+
+impl Counts {
     /// How often it was lost, in whichever way.
     pub fn lost(&self) -> u64 {
         self.losses.iter().map(|(_, count)| count).sum()

@@ -23,5 +23,5 @@ pub use estimate::{Origin, Speed};
 pub use fit::{Demand, Remark};
 pub use footprint::Footprint;
 pub use kept::Kept;
-pub use machine::Machine;
+pub use machine::{Machine, Resident};
 pub use measure::Measurement;

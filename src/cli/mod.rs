@@ -11,13 +11,16 @@ mod evaluate;
 mod exit;
 mod footage;
 mod inspect;
+mod man;
 mod modbus;
 mod model;
 mod record;
+mod reload;
 mod run;
 mod schema;
 mod serial;
 mod simulate;
+mod top;
 
 use std::io;
 use std::path::PathBuf;
@@ -52,6 +55,12 @@ enum Command {
     /// Say what footage holds.
     #[command(after_help = footage::EXAMPLES)]
     Footage(footage::Arguments),
+    /// Let a running daemon read its configuration again: taken without a lost part, or refused as a whole.
+    #[command(after_help = reload::EXAMPLES)]
+    Reload(reload::Arguments),
+    /// Show a running daemon at a glance.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Arguments),
     /// Check the configuration and report every problem at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
@@ -91,6 +100,9 @@ enum Command {
     /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
+    /// Write the manual pages, one a command.
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::Arguments),
     /// Print the tab completion for a shell, for instance: inspectd completions bash > /etc/bash_completion.d/inspectd
     Completions {
         /// The shell.
@@ -119,6 +131,9 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
         Command::Footage(arguments) => footage::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Check(arguments) => check::run(&arguments),
         Command::Camera(arguments) => camera::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{ConfigFile, Exit};
 use crate::daemon::{self, replay};
 use crate::inspector::Clerk;
+use crate::service::{self, Starts};
 use crate::{config, telemetry};
 
 pub const EXAMPLES: &str = "\
@@ -58,10 +59,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         lines: arguments.lines || std::io::stdout().is_terminal(),
         record,
         from,
+        config: arguments.from.is_none().then(|| arguments.config.path.clone()),
         ..daemon::Options::default()
     };
+    let starts = pause_after_failures();
     daemon::run(&loaded.settings, &loaded.stations, &options).map_err(exit_of)?;
+    if let Some(starts) = starts {
+        starts.forget();
+    }
     Ok(())
+}
+
+/// Waits, if starts before this one failed: the longer, the more of them.
+fn pause_after_failures() -> Option<Starts> {
+    let starts = Starts::count()?;
+    let pause = starts.pause();
+    if !pause.is_zero() {
+        telemetry::start_waits(starts.failed(), pause.as_secs());
+        service::status(&format!("Failed to start {} times; waiting.", starts.failed()));
+        std::thread::sleep(pause);
+    }
+    Some(starts)
 }
 
 /// Turns the configuration into that of a replay, and says where its records go.

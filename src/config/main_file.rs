@@ -1,12 +1,13 @@
 //! `inspectd.toml`, table by table, into [`Settings`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::broker;
 use super::modbus;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use super::sparkplug;
+use super::web;
 use crate::store::StoreOptions;
 use crate::store::retention::{Rules, UnderPressure};
 use crate::store::sign::SignKey;
@@ -47,10 +48,11 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let has_broker = !matches!(broker, Some(None));
     let sparkplug = sparkplug::read(sparkplug, node, &store.path, has_broker);
     let modbus = modbus::read(top.table("modbus"));
+    let web = web::read(top.table("web"));
     let log = read_log(top.table("log"));
     top.finish();
     let device = name?.into_inner();
-    Some(Settings { device, model: model?, store, broker: broker?, sparkplug, modbus, log })
+    Some(Settings { device, model: model?, store, broker: broker?, sparkplug, modbus, web, log })
 }
 
 fn read_model(mut table: Reader<'_>) -> Option<Model> {
@@ -126,6 +128,11 @@ fn read_cache(table: &mut Reader<'_>, precision: Precision) -> CacheWish {
         table.error(cache.span(), title, remedy);
     }
     cache.into_inner()
+}
+
+/// The database alone.
+pub fn database(mut top: Reader<'_>) -> PathBuf {
+    read_database(top.table("database")).path
 }
 
 fn read_database(mut table: Reader<'_>) -> StoreOptions {

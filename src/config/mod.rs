@@ -21,6 +21,7 @@ mod report;
 mod settings;
 mod sparkplug;
 mod station;
+mod web;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -77,6 +78,18 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
             Err(problems)
         }
     }
+}
+
+/// Where the main file at `path` puts the database, whatever else is wrong with it.
+///
+/// # Errors
+/// A file that cannot be read, or is no TOML.
+pub fn database_of(path: &Path) -> Result<PathBuf, Problems> {
+    let source = Source::read(path).map_err(|problem| Problems::new(vec![problem]))?;
+    let (source, mut problems) = (Arc::new(source), Vec::new());
+    let tree = read_tree(&source, &mut problems).ok_or_else(|| Problems::new(problems))?;
+    let sink = Sink::default();
+    Ok(main_file::database(Reader::top(&source, &tree, &sink)))
 }
 
 fn read_main(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Settings> {

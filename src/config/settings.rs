@@ -14,6 +14,7 @@ use crate::vlm::config::LongContext;
 pub use crate::vlm::device::Precision;
 use crate::vlm::device::{DeviceWish, Placement};
 use crate::vlm::{CacheWish, EngineOptions};
+use crate::web;
 
 /// Everything in `inspectd.toml`.
 #[derive(Clone, Debug)]
@@ -31,6 +32,9 @@ pub struct Settings {
     pub sparkplug: Option<SparkplugOptions>,
     /// `[modbus]`: where registers are served. `None`, without that table: nowhere.
     pub modbus: Option<modbus::Options>,
+    /// `[web]`: where metrics and health are served. `None`, without that table: nowhere, unless the
+    /// service manager has opened a socket for that.
+    pub web: Option<web::Options>,
     /// `[log]`: what the log tells.
     pub log: Log,
 }

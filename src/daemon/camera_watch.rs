@@ -69,6 +69,11 @@ impl CameraWatch {
         self.since = *now;
     }
 
+    /// Whether frames come.
+    pub fn delivers(&self) -> bool {
+        self.state == State::Delivers
+    }
+
     /// It was opened again: what it had brought before counts on.
     pub fn opened_again(&mut self, counts: Counts) {
         self.before = Some(self.total(counts));

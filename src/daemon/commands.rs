@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::desk::{Desk, ReplyTo};
+use super::vitals::Pulse;
 use crate::clock::{Clock, Stamp};
 use crate::plc::command::{Ids, PAYLOAD_MAX_BYTES};
 use crate::plc::{Code, Refusal, Reply};
@@ -66,13 +67,14 @@ impl Commands {
 
     /// Hands commands to their desks, one by one, and lets the desks' heartbeats be heard: they say
     /// that commands are taken.
-    pub fn run(&self) {
+    pub fn run(&self, pulse: &Pulse) {
         let beating = self.desks.values().filter_map(|desk| {
             let every = desk.first().plc.as_ref()?.heartbeat;
             Some(Beating { desk, every, due: Instant::now(), counter: 0 })
         });
         let mut beating: Vec<Beating<'_>> = beating.collect();
         while !self.is_closed.load(Ordering::SeqCst) {
+            pulse.beat();
             let now = Instant::now();
             beating.iter_mut().for_each(|one| one.beat(now));
             let next = beating.iter().map(|one| one.due).min();

@@ -71,7 +71,10 @@ pub fn start_edge_node(
 }
 
 /// Sends what waits and ends both connections; answers the results unsent, and those acknowledged.
-pub async fn say_goodbye(publisher: Option<PublisherHandle>, edge: Option<EdgeHandle>) -> (u64, u64) {
+pub async fn say_goodbye(
+    publisher: Option<PublisherHandle>,
+    edge: Option<EdgeHandle>,
+) -> (u64, u64) {
     let edge = async {
         if let Some(edge) = edge {
             edge.stop(DRAIN_TIMEOUT).await;

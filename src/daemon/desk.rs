@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::recorder::Recorder;
+use super::tally::Tally;
 use super::watcher::Watcher;
 use crate::clock::{Clock, Stamp};
 use crate::footage;
@@ -31,6 +32,7 @@ use crate::store::{AcceptedTrigger, EventKind, Store, StoreError, events};
 use crate::telemetry;
 use crate::trigger;
 use crate::verdict::Reason;
+use crate::web::{self, status::Camera};
 
 /// Where the answer to one command goes.
 #[derive(Clone, Debug, Default)]
@@ -101,8 +103,8 @@ pub struct InHand {
 /// One station's desk.
 pub struct Desk {
     name: String,
-    /// The station with each recipe, as the contract counts them.
-    recipes: Vec<Arc<Station>>,
+    /// Whether parts are asked for by command; else the station finds them.
+    is_asked_for_parts: bool,
     /// Whether a controller is told anything.
     has_contract: bool,
     /// What hard outputs show of the station, if it has any.
@@ -114,11 +116,14 @@ pub struct Desk {
     watcher: Arc<Watcher>,
     clock: Arc<dyn Clock>,
     store: Store,
+    tally: Mutex<Tally>,
     wire: OnceLock<PublisherHandle>,
     expect: OnceLock<Arc<dyn ExpectHandler>>,
 }
 
 struct Inner {
+    /// The station with each recipe, as the contract counts them.
+    recipes: Vec<Arc<Station>>,
     contract: Contract,
     told_state: Option<StateMessage>,
     told_pending: Option<Option<String>>,
@@ -135,15 +140,14 @@ impl Desk {
         watcher: Arc<Watcher>,
         clock: Arc<dyn Clock>,
     ) -> Result<Desk, StoreError> {
-        let recipes: Vec<Arc<Station>> = station.recipes().cloned().map(Arc::new).collect();
-        let name_of = |recipe: &Arc<Station>| (recipe.recipe_index, recipe.recipe.clone());
+        let recipes = with_each_recipe(station);
         let terms = Terms {
             station: station.name.clone(),
             options: station.plc.clone().unwrap_or_default(),
-            triggered_by_command: matches!(station.trigger, trigger::Options::Command(_)),
+            triggered_by_command: is_asked_for_parts(station),
             places: station.queue_parts,
             deadline: station.deadline,
-            recipes: recipes.iter().map(name_of).collect(),
+            recipes: named(&recipes),
             next_job: next_job(&store, &station.name)?,
         };
         let contract = match &station.plc {
@@ -153,10 +157,11 @@ impl Desk {
         let switch_reply = ReplyTo::default();
         Ok(Desk {
             name: station.name.clone(),
+            is_asked_for_parts: is_asked_for_parts(station),
             has_contract: station.plc.is_some(),
             panel: station.outputs.is_any().then(Arc::default),
-            recipes,
             inner: Mutex::new(Inner {
+                recipes,
                 contract,
                 told_state: None,
                 told_pending: None,
@@ -168,6 +173,7 @@ impl Desk {
             watcher,
             clock,
             store,
+            tally: Mutex::default(),
             wire: OnceLock::new(),
             expect: OnceLock::new(),
         })
@@ -175,14 +181,15 @@ impl Desk {
 
     /// Records what was accepted before the start and never answered: each as `review`.
     pub fn record_cut_off(&self, clerk: &Clerk, recorder: &Recorder) -> Result<(), StoreError> {
+        let recipes = self.lock().recipes.clone();
         for (trigger, is_recorded) in self.store.accepted(&self.name)? {
             if is_recorded {
                 continue;
             }
-            let known = self.recipes.iter().find(|one| one.recipe_index == trigger.recipe_index);
+            let known = recipes.iter().find(|one| one.recipe_index == trigger.recipe_index);
             // Its moment by the monotonic clock was another boot's, perhaps.
             let triggered = Stamp { wall: trigger.accepted, ..clerk.now() };
-            let station = known.unwrap_or(&self.recipes[0]);
+            let station = known.unwrap_or(&recipes[0]);
             let text = "The program ended after it had accepted this part and before it answered.";
             let part = Part {
                 trigger_id: Some(trigger.trigger_id),
@@ -201,11 +208,6 @@ impl Desk {
     /// The station's name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Whether parts are asked for by command; else the station finds them.
-    fn is_asked_for_parts(&self) -> bool {
-        matches!(self.first().trigger, trigger::Options::Command(_))
     }
 
     /// Whether a controller is told anything.
@@ -231,8 +233,20 @@ impl Desk {
     }
 
     /// The station as it is set up.
-    pub fn first(&self) -> &Arc<Station> {
-        &self.recipes[0]
+    pub fn first(&self) -> Arc<Station> {
+        Arc::clone(&self.lock().recipes[0])
+    }
+
+    /// From the next part on the station is as `station` says. Parts in hand are finished as they began.
+    pub fn adopt(&self, station: &Arc<Station>) {
+        let (recipes, now) = (with_each_recipe(station), self.clock.now());
+        let mut inner = self.lock();
+        let was = inner.contract.active_index();
+        if !inner.contract.adopt(named(&recipes), station.deadline, &now) {
+            telemetry::recipe_gone(&self.name, was);
+        }
+        inner.recipes = recipes;
+        self.tell(&mut inner);
     }
 
     /// Everything is told over `wire` from now on. The first call counts.
@@ -283,7 +297,7 @@ impl Desk {
             Some(Task::Expect) => reply = reply.map(|reply| self.expected(payload, reply)),
         }
         if let Some(reply) = reply {
-            let is_trigger = name == CommandName::Trigger.as_str() && self.is_asked_for_parts();
+            let is_trigger = name == CommandName::Trigger.as_str() && self.is_asked_for_parts;
             if is_trigger && !reply.accepted {
                 // The part that was not accepted is before the camera all the same.
                 self.show(board::Board::pass_over);
@@ -315,7 +329,7 @@ impl Desk {
 
     /// Hands an accepted job to the station's thread, and watches its deadline from now on.
     fn order(self: &Arc<Desk>, inner: &Inner, job: Job, asked: &Stamp) {
-        let station = Arc::clone(&self.recipes[inner.contract.active()]);
+        let station = Arc::clone(inner.active());
         let hand = self.hand(&part(&station, &job, asked));
         // Cannot fail: the desk holds the other end, too.
         let _ = self.orders.0.send(Order { job, asked: *asked, station, hand });
@@ -365,7 +379,7 @@ impl Desk {
     /// The station with the active recipe. `Err`: it is about to change.
     pub fn active(&self) -> (Arc<Station>, Result<(), Reason>) {
         let inner = self.lock();
-        let station = Arc::clone(&self.recipes[inner.contract.active()]);
+        let station = Arc::clone(inner.active());
         let changing = match inner.contract.is_changing() {
             true => Err(Reason::new("recipe_change", "The recipe was about to change.")),
             false => Ok(()),
@@ -416,6 +430,7 @@ impl Desk {
 
     /// The record `sequence` was written; `payload` tells of it.
     pub fn recorded(&self, inspection: &Inspection, sequence: i64, payload: &[u8]) {
+        self.lock_tally().add(inspection);
         self.show(|board| board.record(inspection, self.clock.now().monotonic_ns));
         self.change(|contract, now| contract.result(inspection, sequence, payload, now));
     }
@@ -434,7 +449,9 @@ impl Desk {
             self.send(|wire| wire.publish_event(Kind::Event, Some(&self.name), event.payload()));
         }
         if let Some(reply) = inner.contract.take_switched() {
-            if let Err(why) = self.keep_recipe(inner) {
+            if reply.accepted
+                && let Err(why) = self.keep_recipe(inner)
+            {
                 // It is active all the same; only a restart would not know.
                 telemetry::record_failed(&why.to_string());
             }
@@ -460,7 +477,7 @@ impl Desk {
 
     /// Keeps which recipe is active now, and that it was changed.
     fn keep_recipe(&self, inner: &Inner) -> Result<(), StoreError> {
-        let active = &self.recipes[inner.contract.active()];
+        let active = inner.active();
         self.store.keep_recipe(&self.name, active.recipe_index)?;
         let change = events::Recipe {
             station: self.name.clone(),
@@ -496,9 +513,58 @@ impl Desk {
         }
     }
 
+    /// How the camera is now.
+    pub fn camera_is(&self, camera: Camera) {
+        self.lock_tally().camera = camera;
+    }
+
+    /// The station for whoever looks at the daemon.
+    pub fn status(&self) -> web::status::Station {
+        let (state, tally) = (self.lock().contract.state(), self.lock_tally().clone());
+        let word = serde_json::to_value(state.state).ok();
+        web::status::Station {
+            name: self.name.clone(),
+            recipe: state.recipe,
+            state: word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default(),
+            ready: state.ready,
+            fault: state.fault_text.filter(|_| state.fault),
+            queue: state.queue,
+            queue_places: state.queue_places,
+            latency_ms: tally.latency_ms(),
+            camera: tally.camera,
+            parts: tally.parts,
+            last: tally.last,
+        }
+    }
+
+    fn lock_tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Inner {
+    /// The station with the active recipe.
+    fn active(&self) -> &Arc<Station> {
+        &self.recipes[self.contract.active()]
+    }
+}
+
+fn is_asked_for_parts(station: &Station) -> bool {
+    matches!(station.trigger, trigger::Options::Command(_))
+}
+
+/// `station` with each of its recipes.
+fn with_each_recipe(station: &Station) -> Vec<Arc<Station>> {
+    station.recipes().cloned().map(Arc::new).collect()
+}
+
+/// Index and name of each.
+fn named(recipes: &[Arc<Station>]) -> Vec<(u32, String)> {
+    recipes.iter().map(|recipe| (recipe.recipe_index, recipe.recipe.clone())).collect()
 }
 
 /// `part` as hard outputs show it.

@@ -128,6 +128,11 @@ impl EyeWatch {
         self.eye.see(frame)
     }
 
+    /// The station's regions are others from now on.
+    pub fn refocus(&mut self, focus: Focus) {
+        self.eye.refocus(focus);
+    }
+
     /// The parts that are still on their way.
     pub fn give_up(&mut self) -> Vec<Arrival> {
         self.eye.give_up()

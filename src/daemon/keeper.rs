@@ -22,6 +22,8 @@ const NICE: i32 = 10;
 pub enum Call {
     /// Space may be short.
     Look,
+    /// Pictures go by other rules from now on.
+    Rules(Rules),
     /// The daemon ends.
     End,
 }
@@ -55,6 +57,7 @@ pub fn run(store: &Store, rules: Rules, calls: &flume::Receiver<Call>) {
     loop {
         let wait = keeper.work();
         match calls.recv_timeout(wait) {
+            Ok(Call::Rules(rules)) => (keeper.rules, keeper.pruner) = (rules, None),
             Ok(Call::Look) | Err(flume::RecvTimeoutError::Timeout) => {}
             Ok(Call::End) | Err(flume::RecvTimeoutError::Disconnected) => return,
         }

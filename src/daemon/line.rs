@@ -4,6 +4,7 @@
 //! share of the queue full is recorded at once as `review`, so that a slow model costs verdicts, not
 //! records.
 
+mod adopt;
 mod arrivals;
 mod orders;
 
@@ -16,13 +17,15 @@ use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
 use super::desk::{Desk, Hand, InHand, Order};
 use super::eye::{EyeReader, EyeWatch};
+use super::filming::ClipsOf;
 use super::recorder::Recorder;
 use super::replay::Played;
 use super::view::View;
-use super::filming::ClipsOf;
+use super::vitals::{Pulse, Vitals};
 use super::{DaemonError, Options, Stop};
 use crate::camera::{Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
+use crate::fault;
 use crate::footage::{Clips, Film};
 use crate::frame::Frame;
 use crate::hard::gpio::Chips;
@@ -31,6 +34,7 @@ use crate::station::Station;
 use crate::telemetry;
 use crate::trigger::{self, Event, Focus, Orders, Trigger};
 use crate::verdict::{NOT_SAMPLED, Reason};
+use crate::web::status::Camera;
 
 /// How often a waiting thread looks at the stop flag.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
@@ -64,7 +68,31 @@ pub struct Line {
     unrecorded_loss: Option<(LossKind, String)>,
     desk: Arc<Desk>,
     stop: Arc<Stop>,
+    pulse: Arc<Pulse>,
+    /// New forms of the station, from whoever holds the other end.
+    changes: flume::Receiver<Change>,
+    changer: flume::Sender<Change>,
 }
+
+/// What all lines of a run have in common.
+pub struct Floor<'f> {
+    /// The clock of all.
+    pub clock: &'f Arc<dyn Clock>,
+    /// Where the lines of photo eyes come from.
+    pub chips: &'f Arc<dyn Chips>,
+    /// Who writes records.
+    pub clerk: &'f Clerk,
+    /// What ends the run.
+    pub stop: &'f Arc<Stop>,
+    /// What the command line says of cameras and footage.
+    pub options: &'f Options,
+    /// Who keeps the seconds around bad parts.
+    pub clips: &'f ClipsOf,
+    /// Who sees to it that all make progress.
+    pub vitals: &'f Vitals,
+}
+
+pub use adopt::{Change, Changer};
 
 /// Where parts and records go.
 pub struct Out<'o> {
@@ -75,17 +103,10 @@ pub struct Out<'o> {
 }
 
 impl Line {
-    /// Opens the camera of the desk's station, and its photo eye on one of `chips`.
-    pub fn open(
-        desk: &Arc<Desk>,
-        clock: &Arc<dyn Clock>,
-        chips: &Arc<dyn Chips>,
-        clerk: Clerk,
-        stop: Arc<Stop>,
-        wishes: &Options,
-        clips: &ClipsOf,
-    ) -> Result<Line, DaemonError> {
-        let station = Arc::clone(desk.first());
+    /// Opens the camera of the desk's station, and its photo eye.
+    pub fn open(desk: &Arc<Desk>, floor: &Floor<'_>) -> Result<Line, DaemonError> {
+        let Floor { clock, chips, options: wishes, .. } = *floor;
+        let station = desk.first();
         let trigger = Trigger::new(&station.trigger).map_err(|error| {
             DaemonError::Other(format!("station \"{}\": {error}", station.name))
         })?;
@@ -107,15 +128,19 @@ impl Line {
         };
         let film = match &wishes.record {
             None => None,
-            Some(record) => Some(record.begin(&station, clerk.device())?),
+            Some(record) => Some(record.begin(&station, floor.clerk.device())?),
         };
-        let clips = clips.get(&station.name).cloned();
+        let clips = floor.clips.get(&station.name).cloned();
         let watch = CameraWatch::new(&station.name, clock.now());
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
+        let (changer, changes) = flume::bounded(1);
         let admission = Admission::new(station.inspect_every, station.queue_parts, patient);
         Ok(Line {
             admission,
+            changes,
+            changer,
+            pulse: floor.vitals.pulse(format!("station {}", station.name)),
             station,
             clock: Arc::clone(clock),
             view,
@@ -125,13 +150,13 @@ impl Line {
             orders,
             eye,
             eye_reader,
-            clerk,
+            clerk: floor.clerk.clone(),
             waiting: Arc::default(),
             watch,
             is_blind: false,
             unrecorded_loss: None,
             desk: Arc::clone(desk),
-            stop,
+            stop: Arc::clone(floor.stop),
         })
     }
 
@@ -152,6 +177,9 @@ impl Line {
     fn look(mut self, out: &Out<'_>) -> (u64, u64) {
         self.tell_camera(None, out);
         while !self.stop.is_set() && !self.stop.all_triggered() {
+            self.pulse.beat();
+            self.tell_desk();
+            self.take_change(out);
             self.take_orders(out);
             self.take_arrivals(out);
             self.wait_for_model();
@@ -210,7 +238,8 @@ impl Line {
     fn wait_for_model(&self) {
         let waiting = || self.orders.as_ref().map_or(0, Orders::waiting);
         while self.view.sets_time() && self.desk.in_hand() > waiting() && !self.stop.is_set() {
-            std::thread::sleep(LOOK_AGAIN);
+            self.pulse.beat();
+            thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -219,6 +248,7 @@ impl Line {
         match &mut self.view {
             View::Footage(replay) => replay.has_more(),
             View::Camera(_) => self.station.camera.repeat && self.play_again(),
+            View::Nothing => false,
         }
     }
 
@@ -228,7 +258,19 @@ impl Line {
         out.recorder.camera(&self.station.name, delivers, message);
     }
 
+    /// Keeps what whoever looks at the daemon sees of the camera.
+    fn tell_desk(&self) {
+        let counts = self.watch.total(self.view.counts());
+        self.desk.camera_is(Camera {
+            delivers: self.watch.delivers(),
+            frames: counts.brought,
+            dropped: counts.dropped,
+            damaged: counts.damaged,
+        });
+    }
+
     fn see(&mut self, frame: &Arc<Frame>, out: &Out<'_>) {
+        fault::point(fault::FRAME_SEEN);
         if let Some(told) = self.watch.frame(&frame.captured) {
             self.tell_camera((told == Told::Change).then_some(true), out);
         }
@@ -352,9 +394,11 @@ impl Line {
             return self.miss(&part, hand.as_ref(), out);
         }
         let hand = hand.unwrap_or_else(|| self.desk.begin(&part));
-        if let Err(flume::SendError(InHand { mut part, hand })) =
-            out.parts.send(InHand { part, hand })
-        {
+        // Footage waits here for the model, which has a pulse of its own.
+        self.pulse.rest();
+        let sent = out.parts.send(InHand { part, hand });
+        self.pulse.beat();
+        if let Err(flume::SendError(InHand { mut part, hand })) = sent {
             part.missed = Some(Reason::new("stopped", "The model's thread has ended."));
             self.miss(&part, Some(&hand), out);
         }

@@ -26,14 +26,21 @@ pub mod overheard;
 mod picture_watch;
 pub mod plan;
 mod recorder;
+pub mod reload;
 pub mod replay;
+mod state;
 mod stop;
+mod tally;
 mod thumbnail;
 mod view;
+mod vitals;
+mod watchdog;
 mod watcher;
 mod work;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -41,10 +48,12 @@ use crate::expected::{Access, ExpectedLists};
 use crate::hard::gpio::{Chips, KernelChips};
 use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
 use crate::plc::ExpectHandler;
+use crate::service;
 use crate::station::Station;
 use crate::store::{Store, events};
 use crate::telemetry;
 use crate::vlm::Digest;
+use crate::web::{self, Server};
 
 pub use commit_times::CommitTimes;
 pub use error::DaemonError;
@@ -55,9 +64,13 @@ pub use stop::{Stop, on_signal};
 
 use connect::{runtime, say_goodbye, start_edge_node, start_publisher, take_commands};
 use desk::Desk;
-use line::Line;
+use line::{Floor, Line};
 use outputs::Outputs;
 use recorder::{Office, Recorder};
+use reload::{Changeable, FromFiles, Reloader, Renewal};
+use state::State;
+use vitals::Vitals;
+use watchdog::Watchdog;
 use watcher::Watcher;
 use work::{Beside, work};
 
@@ -76,6 +89,10 @@ pub struct Options {
     pub chips: Option<Arc<dyn Chips>>,
     /// Keeps what every station sees.
     pub record: Option<Recording>,
+    /// Where the configuration is from, to be read again.
+    pub config: Option<PathBuf>,
+    /// The same, for a model that is not loaded here.
+    pub renewal: Option<Arc<dyn Renewal>>,
     /// Footage in place of cameras; see [`replay::prepare`].
     pub from: Option<replay::Playback>,
 }
@@ -105,14 +122,20 @@ pub fn run(
 ) -> Result<Summary, DaemonError> {
     let stations: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
     let store = Store::open(&settings.store, Arc::new(SystemClock))?;
-    let spare = plan::admit(settings, &stations)?.spare(&stations);
+    service::status("Loading the model.");
+    let plan = plan::admit(settings, &stations)?;
+    let spare = plan.spare(&stations);
     let Loaded { engine, decider } = load_engine(settings)?;
     let model = EngineModel::new(Arc::clone(&engine), &stations)?;
     // A record names the model by its digest, and hashing goes on since loading began. The cameras
     // are opened, and it is said that all is ready, once the first part that may come would be
     // recorded within its deadline: the rest is hashed while that part is looked at.
     engine.pending_digest().wait_until_within(spare).map_err(DaemonError::model)?;
-    serve(settings, &stations, options, store, model, decider)
+    let renewal = options.config.clone().map(|path| -> Arc<dyn Renewal> {
+        Arc::new(FromFiles { path, questions: model.questions() })
+    });
+    let options = Options { renewal: options.renewal.clone().or(renewal), ..options.clone() };
+    serve(settings, &stations, &options, store, model, decider)
 }
 
 /// Runs the stations with any `model`, which records name as `decider` says, and records into
@@ -141,12 +164,24 @@ pub fn serve<M: Model + Send>(
     desks.iter().for_each(|desk| desk.expect_with(Arc::clone(&expect)));
     let clips = filming::begin_clips(settings, stations, &store)?;
     let chips = options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips));
-    let open = |desk| {
-        let (clerk, stop) = (clerk.clone(), Arc::clone(&stop));
-        Line::open(desk, &clock, &chips, clerk, stop, options, &clips)
+    let vitals = Arc::new(Vitals::new(service::watchdog()));
+    let floor = Floor {
+        clock: &clock,
+        chips: &chips,
+        clerk: &clerk,
+        stop: &stop,
+        options,
+        clips: &clips,
+        vitals: &vitals,
     };
+    let open = |desk| Line::open(desk, &floor);
     let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let outputs = Outputs::open(settings.modbus.as_ref(), &desks, chips, &clock)?;
+    let changeable = desks
+        .iter()
+        .zip(&lines)
+        .map(|(desk, line)| Changeable { desk: Arc::clone(desk), changer: line.changer() });
+    let changeable: Vec<Changeable> = changeable.collect();
+    let outputs = Outputs::open(settings.modbus.as_ref(), &desks, Arc::clone(&chips), &clock)?;
     let runtime = runtime()?;
     let commands = take_commands(settings, &desks, &clock)?;
     let publisher = start_publisher(&runtime, settings, &store, &clock, commands.as_ref())?;
@@ -155,6 +190,26 @@ pub fn serve<M: Model + Send>(
         desk.connect(publisher);
     }
     let (caller, calls) = flume::bounded(1);
+    let reloader = options.renewal.clone().map(|renewal| {
+        let stations = stations.iter().map(|station| Station::clone(station)).collect();
+        let current = (settings.clone(), stations, run.clone());
+        Arc::new(Reloader::new(renewal, changeable, caller.clone(), store.clone(), current))
+    });
+    let state = Arc::new(State {
+        device: settings.device.clone(),
+        model: web::status::Model {
+            path: settings.model.path.display().to_string(),
+            computes_on: device.clone(),
+            planned_bytes: None,
+        },
+        since: Instant::now(),
+        clock: Arc::clone(&clock),
+        desks: desks.clone(),
+        publisher: publisher.clone(),
+        store: store.clone(),
+        vitals: Arc::clone(&vitals),
+        reloader: reloader.clone(),
+    });
     let recorder = Recorder::new(Office {
         store: store.clone(),
         publisher: publisher.clone(),
@@ -164,12 +219,16 @@ pub fn serve<M: Model + Send>(
         clips: clips.clone(),
         clerk: clerk.clone(),
         stop: Arc::clone(&stop),
+        vitals: Arc::clone(&vitals),
         run,
         lines: options.lines,
     });
     let database = settings.store.path.display().to_string();
     let path = settings.model.path.display().to_string();
+    let _server = serve_web(settings, &runtime, &state);
+    let _watchdog = Watchdog::start(&vitals)?;
     telemetry::ready(stations.len(), &path, &device, &database);
+    service::ready();
 
     for desk in &desks {
         desk.record_cut_off(&clerk, &recorder)?;
@@ -179,7 +238,14 @@ pub fn serve<M: Model + Send>(
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::new(ledger));
     let keep = || keeper::run(&store, settings.store.retention, &calls);
     let commands = commands.as_deref();
-    let beside = Beside { watcher: &watcher, clerk: &clerk, commands, outputs: &outputs };
+    let beside = Beside {
+        watcher: &watcher,
+        clerk: &clerk,
+        commands,
+        outputs: &outputs,
+        vitals: &vitals,
+        reloader,
+    };
     let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside, keep);
     for (station, clips) in &clips {
         clips.finish();
@@ -196,6 +262,34 @@ pub fn serve<M: Model + Send>(
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered, commits })
+}
+
+/// Serves metrics, health and commands. What cannot be served is told: a line does not stop for it.
+fn serve_web(settings: &Settings, runtime: &tokio::runtime::Runtime, state: &Arc<State>) -> Server {
+    let mut server = Server::new(runtime.handle());
+    let control = web::control_path(&settings.store.path);
+    if let Err(why) = server.serve_control(&control, state.clone()) {
+        telemetry::web_failed(&why.to_string());
+    }
+    let listener = match (service::take_listener("web"), &settings.web) {
+        (Ok(Some(given)), _) => Some(given),
+        (Ok(None), None) => None,
+        (Ok(None), Some(options)) => {
+            web::listen(options).map_err(|why| telemetry::web_failed(&why.to_string())).ok()
+        }
+        (Err(why), _) => {
+            telemetry::web_failed(&why);
+            None
+        }
+    };
+    if let Some(listener) = listener {
+        let address = listener.local_addr().map(|address| address.to_string());
+        match server.serve_open(listener, state.clone()) {
+            Ok(()) => telemetry::web_serves(&address.unwrap_or_default()),
+            Err(why) => telemetry::web_failed(&why.to_string()),
+        }
+    }
+    server
 }
 
 /// What inspects from now on, as the audit log's `start` tells it.
@@ -249,4 +343,3 @@ fn set_up_desks(
     };
     stations.iter().map(set_up).collect()
 }
-

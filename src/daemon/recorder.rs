@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::commit_times::{CommitTimes, Stopwatch};
 use super::desk::Desk;
+use super::filming::ClipsOf;
 use super::heads::{self, Heads};
 use super::keeper::{Call, EndsKeeping};
-use super::filming::ClipsOf;
+use super::vitals::Vitals;
 use super::{DaemonError, Stop, thumbnail};
 use crate::fault;
 use crate::footage::index::Mark;
@@ -25,7 +26,7 @@ use crate::publish::outgoing::NotTaken;
 use crate::publish::topics::Kind;
 use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::{EventKind, ReserveState, Store, StoreError, events};
-use crate::telemetry;
+use crate::telemetry::{self, metrics::METRICS};
 
 /// How long a record waits for a database that another program holds, beyond what SQLite itself waits: to
 /// stop would cost the parts in hand. Short enough for a service that is to end within half a minute.
@@ -49,6 +50,7 @@ pub struct Recorder {
     clips: ClipsOf,
     clerk: Clerk,
     stop: Arc<Stop>,
+    vitals: Arc<Vitals>,
     /// What runs, until its start is in the record.
     run: Mutex<Option<events::Run>>,
     records: AtomicU64,
@@ -73,6 +75,8 @@ pub struct Office<'o> {
     pub clips: ClipsOf,
     /// What ends the run when one cannot be written.
     pub stop: Arc<Stop>,
+    /// Who sees to it that records are written, or not.
+    pub vitals: Arc<Vitals>,
     /// What runs, for the record of the start.
     pub run: events::Run,
     /// Whether a line is printed for each part.
@@ -82,8 +86,8 @@ pub struct Office<'o> {
 impl Recorder {
     /// A recorder that has recorded nothing yet.
     pub fn new(office: Office<'_>) -> Recorder {
-        let Office { store, publisher, edge, keeper, desks, clips, clerk, stop, run, lines } =
-            office;
+        let Office { store, publisher, edge, keeper, desks, clips, clerk, stop, .. } = office;
+        let Office { vitals, run, lines, .. } = office;
         let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
@@ -103,6 +107,7 @@ impl Recorder {
             clips,
             clerk,
             stop,
+            vitals,
             run: Mutex::new(Some(run)),
             records: AtomicU64::new(0),
             failure: Mutex::new(None),
@@ -135,6 +140,8 @@ impl Recorder {
     /// Commits one record with its message. `false`: it could not be written. That, and a clerk who
     /// cannot say any more what decides, ends the run.
     pub fn record(&self, inspection: &Inspection) -> bool {
+        let pulse = self.vitals.pulse("record");
+        pulse.beat();
         self.begin();
         let messages: Vec<_> = self
             .publisher
@@ -147,11 +154,13 @@ impl Recorder {
         let _in_order = desk.map(|desk| desk.commits());
         let started = Instant::now();
         let committed = self.patiently(|| self.store.commit(inspection, &messages));
-        self.commits.took(started.elapsed());
+        let took = started.elapsed();
+        self.commits.took(took);
         let is_written = committed.is_ok();
         match committed {
             Ok(sequence) => {
                 self.records.fetch_add(1, Ordering::SeqCst);
+                METRICS.recorded(inspection, took.as_secs_f64());
                 if let Some(publisher) = &self.publisher {
                     publisher.wake();
                 }

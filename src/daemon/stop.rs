@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::service;
 use crate::telemetry;
 
 /// Whether to go on.
@@ -23,6 +24,7 @@ impl Stop {
     pub fn set(&self, why: &str) {
         if !self.set.swap(true, Ordering::SeqCst) {
             telemetry::stopping(why);
+            service::stopping();
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::DaemonError;
-use super::replay::{Played, Playback, Replay};
-use crate::camera::{self, CameraHandle, Counts};
+use super::replay::{Playback, Played, Replay};
+use crate::camera::{self, CameraHandle, Counts, Delivery};
 use crate::clock::{Clock, Stamp};
 use crate::station::Station;
 
@@ -15,6 +15,8 @@ pub enum View {
     Camera(CameraHandle),
     /// What was recorded.
     Footage(Box<Replay>),
+    /// Nothing, between one camera and the next.
+    Nothing,
 }
 
 impl View {
@@ -40,6 +42,7 @@ impl View {
         match self {
             View::Camera(camera) => Played::Delivery(camera.next(timeout)),
             View::Footage(replay) => replay.next(timeout),
+            View::Nothing => Played::Delivery(Delivery::Ended),
         }
     }
 
@@ -56,7 +59,7 @@ impl View {
     /// The time, as triggers are to see it.
     pub fn now(&self, clock: &Arc<dyn Clock>) -> Stamp {
         match self {
-            View::Camera(_) => clock.now(),
+            View::Camera(_) | View::Nothing => clock.now(),
             View::Footage(replay) => replay.now(),
         }
     }
@@ -66,6 +69,7 @@ impl View {
         match self {
             View::Camera(camera) => camera.counts(),
             View::Footage(replay) => replay.counts(),
+            View::Nothing => Counts::none(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::recorder::Recorder;
+use super::vitals::Pulse;
 use crate::clock::Clock;
 use crate::inspector::{Clerk, Part};
 use crate::plc::Turn;
@@ -74,8 +75,9 @@ impl Watcher {
 
     /// Records each part whose deadline passes as `review`, at once, unless it was answered. The
     /// record has no picture: the line waits for it, and the update brings one.
-    pub fn run(&self, clerk: &Clerk, recorder: &Recorder) {
+    pub fn run(&self, clerk: &Clerk, recorder: &Recorder, pulse: &Pulse) {
         while let Some(due) = self.wait() {
+            pulse.beat();
             for Watched { part, turn } in due {
                 turn.late(|| {
                     let inspection = clerk.missed(&part, recorder);
@@ -84,6 +86,7 @@ impl Watcher {
                     inspection.result_id
                 });
             }
+            pulse.rest();
         }
     }
 

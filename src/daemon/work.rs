@@ -2,19 +2,27 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use super::DaemonError;
 use super::commands::Commands;
 use super::desk::InHand;
 use super::line::{Line, Out};
 use super::outputs::Outputs;
 use super::picture_watch::PictureWatch;
 use super::recorder::Recorder;
+use super::reload::{self, Reloader};
 use super::stop::{self, Stop};
+use super::vitals::{Pulse, Vitals};
 use super::watcher::Watcher;
-use super::DaemonError;
+use crate::fault;
 use crate::inspection::Inspection;
 use crate::inspector::{Clerk, Inspector, Model};
 use crate::verdict::Reason;
+use crate::vlm::progress;
+
+/// How often the I/O threads show that they are not stuck.
+const TICK: Duration = Duration::from_millis(500);
 
 /// What works beside the lines and the model.
 pub struct Beside<'b> {
@@ -22,6 +30,8 @@ pub struct Beside<'b> {
     pub clerk: &'b Clerk,
     pub commands: Option<&'b Commands>,
     pub outputs: &'b Outputs,
+    pub vitals: &'b Vitals,
+    pub reloader: Option<Arc<Reloader>>,
 }
 
 /// Runs the threads to their end and answers the frames delivered and dropped.
@@ -37,10 +47,13 @@ pub fn work<M: Model + Send>(
     let room = lines.iter().map(Line::queue_parts).sum();
     let (sender, parts) = flume::bounded::<InHand>(room);
     let signals = runtime.spawn(stop::on_signal(Arc::clone(stop)));
+    let hangups = runtime.spawn(reload::on_signal(beside.reloader.clone()));
+    let vitals = beside.vitals;
+    let messages = runtime.spawn(tick(vitals.pulse("messages")));
     let seen = thread::scope(|scope| {
         scope.spawn(|| recorder.begin());
-        scope.spawn(|| beside.watcher.run(beside.clerk, recorder));
-        scope.spawn(|| beside.commands.map(Commands::run));
+        scope.spawn(|| beside.watcher.run(beside.clerk, recorder, &vitals.pulse("deadlines")));
+        scope.spawn(|| beside.commands.map(|it| it.run(&vitals.pulse("commands"))));
         beside.outputs.run(scope);
         let watched: Vec<_> = lines
             .into_iter()
@@ -52,7 +65,8 @@ pub fn work<M: Model + Send>(
         drop(sender);
         scope.spawn(keep);
         let _ends = recorder.keeping();
-        inspect_all(&parts, &mut inspector, recorder, stop);
+        let pulse = vitals.pulse_with("model", progress::steps);
+        inspect_all(&parts, &mut inspector, recorder, stop, &pulse);
         let seen = watched.into_iter().fold((0, 0), |sum, line| {
             let (delivered, dropped) = line.join().unwrap_or((0, 0));
             (sum.0 + delivered, sum.1 + dropped)
@@ -65,6 +79,8 @@ pub fn work<M: Model + Send>(
         seen
     });
     signals.abort();
+    messages.abort();
+    hangups.abort();
     match recorder.failure() {
         Some(error) => Err(error),
         None => Ok(seen),
@@ -77,9 +93,14 @@ fn inspect_all<M: Model>(
     inspector: &mut Inspector<M>,
     recorder: &Recorder,
     stop: &Stop,
+    pulse: &Pulse,
 ) {
     let mut pictures = PictureWatch::default();
-    while let Ok(InHand { mut part, hand }) = parts.recv() {
+    loop {
+        pulse.rest();
+        let Ok(InHand { mut part, hand }) = parts.recv() else { return };
+        pulse.beat();
+        fault::point(fault::MODEL_ASKED);
         if stop.is_set() && !stop.all_triggered() {
             // The part in hand was finished; those that still wait are recorded, not dropped.
             let stopped = Reason::new("stopped", "The daemon was stopped before it looked.");
@@ -97,6 +118,15 @@ fn inspect_all<M: Model>(
         // The ticket before the place: who is told that there is a place finds one.
         drop(part);
         drop(hand);
+    }
+}
+
+/// Shows that the I/O threads are not stuck.
+async fn tick(pulse: Arc<Pulse>) {
+    let mut every = tokio::time::interval(TICK);
+    loop {
+        every.tick().await;
+        pulse.beat();
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::index::{Heard, Line, Look, Order, FrameFacts};
+use super::index::{FrameFacts, Heard, Line, Look, Order};
 use super::segment::{Coding, Pixels};
 use super::writer::{Bounds, Writer};
 use super::{FootageError, Quality, Subject};
@@ -237,7 +237,11 @@ fn write(mut writer: Writer, notes: &flume::Receiver<Note>, shared: &Shared) {
 }
 
 pub(super) fn shot(frame: &Frame) -> FrameFacts {
-    FrameFacts { sequence: frame.sequence, captured: frame.captured, pipeline_ns: frame.pipeline_ns }
+    FrameFacts {
+        sequence: frame.sequence,
+        captured: frame.captured,
+        pipeline_ns: frame.pipeline_ns,
+    }
 }
 
 /// A panic while it was held leaves whole values.

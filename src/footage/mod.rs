@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 pub use clips::{ClipOptions, Clips};
 pub use error::FootageError;
 pub use film::{Film, FilmOptions, Totals};
-pub use index::{Heard, Order, FrameFacts};
+pub use index::{FrameFacts, Heard, Order};
 pub use reel::{Item, Reel, Summary};
 pub use writer::Bounds;
 

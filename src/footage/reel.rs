@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::FootageError;
-use super::index::{Header, Heard, IndexReader, Line, Look, Mark, Order, FrameFacts, segment_path};
+use super::index::{FrameFacts, Header, Heard, IndexReader, Line, Look, Mark, Order, segment_path};
 use crate::camera::{self, CameraHandle, Delivery, LossKind, Source};
 use crate::clock::{Stamp, SystemClock};
 use crate::frame::{Form, Frame, Picture};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::index::{Header, Index, Line, Look, FrameFacts, segment_path};
+use super::index::{FrameFacts, Header, Index, Line, Look, segment_path};
 use super::segment::{Coding, Pixels, Segment};
 use super::{FootageError, Quality, Subject};
 use crate::clock::Stamp;

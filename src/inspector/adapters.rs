@@ -45,6 +45,11 @@ pub(super) enum AdapterError {
 }
 
 impl Adapters {
+    /// Lets go of all but `used`.
+    pub(super) fn keep<'a>(&mut self, used: impl Iterator<Item = &'a Arc<Adapter>>) {
+        self.held = used.map(|adapter| (adapter.digest(), Arc::clone(adapter))).collect();
+    }
+
     /// The adapter in memory, loaded if no question named it before.
     pub(super) fn get(
         &mut self,

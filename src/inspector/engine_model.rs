@@ -1,7 +1,7 @@
-//! The engine as the inspector's model: every question is prepared once, at start-up.
+//! The engine as the inspector's model: every question is prepared once, before it is asked.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::adapters::{AdapterError, Adapters};
@@ -15,11 +15,26 @@ use crate::vlm::{Adapter, Engine, EngineError, Picture, Session};
 /// Asks the engine. One session is kept, so that two questions about the same region share the
 /// system text and the picture.
 pub struct EngineModel {
-    engine: Arc<Engine>,
+    questions: Arc<Questions>,
     session: Session,
-    /// By station, recipe and question.
-    prepared: HashMap<(String, u32, String), Prepared>,
 }
+
+/// The questions that the engine is ready for. They may change while it answers.
+pub struct Questions {
+    engine: Arc<Engine>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    current: HashMap<Key, Arc<Prepared>>,
+    /// Those before the last change: a part that was in hand then may still ask them.
+    previous: HashMap<Key, Arc<Prepared>>,
+    adapters: Adapters,
+}
+
+/// Station, recipe, configuration and question.
+type Key = (String, u32, String, String);
 
 /// A question ready to be asked, and what stands beside the model while it is answered.
 struct Prepared {
@@ -58,20 +73,72 @@ impl EngineModel {
         engine: Arc<Engine>,
         stations: &[Arc<Station>],
     ) -> Result<EngineModel, PrepareError> {
-        let mut prepared = HashMap::new();
-        let mut adapters = Adapters::default();
+        let session = Session::new(&engine);
+        let questions = Questions { engine, held: Mutex::default() };
+        questions.prepare(stations)?;
+        Ok(EngineModel { questions: Arc::new(questions), session })
+    }
+
+    /// What it is ready for, to be changed by others.
+    pub fn questions(&self) -> Arc<Questions> {
+        Arc::clone(&self.questions)
+    }
+}
+
+impl Questions {
+    /// Prepares every question of `stations`; they take the place of those before.
+    ///
+    /// # Errors
+    /// The first question that cannot be asked. Then nothing has changed.
+    pub fn prepare(&self, stations: &[Arc<Station>]) -> Result<(), PrepareError> {
+        let mut current = HashMap::new();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for station in stations.iter().flat_map(|station| station.recipes()) {
             for question in &station.questions {
-                let (at, name) = (station.name.clone(), question.name.clone());
-                let ready = prepare(&engine, &mut adapters, question).map_err(|why| {
-                    PrepareError { station: at.clone(), question: name.clone(), why: Box::new(why) }
-                })?;
-                prepared.insert((at, station.recipe_index, name), ready);
+                let ready = self.ready(&mut held.adapters, station, question)?;
+                current.insert(key(station, question), Arc::new(ready));
             }
         }
-        let session = Session::new(&engine);
-        Ok(EngineModel { engine, session, prepared })
+        held.previous = std::mem::replace(&mut held.current, current);
+        let Held { current, previous, adapters } = &mut *held;
+        adapters
+            .keep(current.values().chain(previous.values()).filter_map(|one| one.adapter.as_ref()));
+        Ok(())
     }
+
+    fn ready(
+        &self,
+        adapters: &mut Adapters,
+        station: &Station,
+        question: &station::Question,
+    ) -> Result<Prepared, PrepareError> {
+        prepare(&self.engine, adapters, question).map_err(|why| {
+            let (station, question) = (station.name.clone(), question.name.clone());
+            PrepareError { station, question, why: Box::new(why) }
+        })
+    }
+
+    /// The question of a part, whatever configuration the part was triggered under.
+    fn get(
+        &self,
+        station: &Station,
+        question: &station::Question,
+    ) -> Result<Arc<Prepared>, PrepareError> {
+        let key = key(station, question);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Held { current, previous, adapters } = &mut *held;
+        if let Some(ready) = current.get(&key).or_else(|| previous.get(&key)) {
+            return Ok(Arc::clone(ready));
+        }
+        let ready = Arc::new(self.ready(adapters, station, question)?);
+        previous.insert(key, Arc::clone(&ready));
+        Ok(ready)
+    }
+}
+
+fn key(station: &Station, question: &station::Question) -> Key {
+    let digest = station.config_digest.clone();
+    (station.name.clone(), station.recipe_index, digest, question.name.clone())
 }
 
 fn prepare(
@@ -102,12 +169,13 @@ impl Model for EngineModel {
         crops: &[&Crop],
         deadline: Instant,
     ) -> Reply {
-        let key = (station.name.clone(), station.recipe_index, question.name.clone());
-        let Some(Prepared { question: ready, adapter }) = self.prepared.get(&key) else {
-            let answer = Err("the question was not prepared at start-up".to_owned());
-            return Reply { prompt: String::new(), answer };
+        let prepared = match self.questions.get(station, question) {
+            Ok(prepared) => prepared,
+            Err(why) => return Reply { prompt: String::new(), answer: Err(why.to_string()) },
         };
-        let prompt = ready.prompt(&self.engine, crops.len()).unwrap_or_default();
+        let Prepared { question: ready, adapter } = &*prepared;
+        let engine = &self.questions.engine;
+        let prompt = ready.prompt(engine, crops.len()).unwrap_or_default();
         let pictures: Result<Vec<Picture<'_>>, EngineError> = crops
             .iter()
             .map(|crop| Picture::new(crop.picture.width, crop.picture.height, &crop.picture.data))
@@ -115,7 +183,7 @@ impl Model for EngineModel {
         let limits = Limits { deadline: Some(deadline), cancel: None };
         let answer = pictures.map_err(AskError::from).and_then(|pictures| {
             self.session.adapt(adapter.as_ref())?;
-            self.engine.ask(&mut self.session, ready, &pictures, &limits)
+            engine.ask(&mut self.session, ready, &pictures, &limits)
         });
         if answer.is_err() {
             // What a failed pass left behind must not colour the next part's answer.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use clerk::Clerk;
 pub use decider::Decider;
-pub use engine_model::{EngineModel, PrepareError};
+pub use engine_model::{EngineModel, PrepareError, Questions};
 pub use serials::{Asking, SerialLedger, look_up};
 pub use sight::golden_crop;
 

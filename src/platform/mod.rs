@@ -5,6 +5,7 @@
 mod generic;
 mod jetson;
 mod raspberry_pi;
+pub mod sensors;
 
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,10 @@
 //!
 //! Each event is a function here, so that a reader finds all that the log can say in one place.
 
+pub mod metrics;
+
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -12,6 +15,7 @@ use crate::inspection::Inspection;
 use crate::plc::Event;
 use crate::plc::message::EventName;
 use crate::verdict::{Outcome, Seen};
+use metrics::METRICS;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,17 +42,71 @@ pub fn start(level: &str, format: Format) {
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = if human {
-        log.with_target(false).with_ansi(io::stderr().is_terminal()).try_init().is_ok()
+        let log = log.with_target(false).with_ansi(io::stderr().is_terminal());
+        let log = log.with_filter_reloading();
+        keep_level(log.reload_handle());
+        log.try_init().is_ok()
     } else {
-        log.json().flatten_event(true).try_init().is_ok()
+        let log = log.json().flatten_event(true).with_filter_reloading();
+        keep_level(log.reload_handle());
+        log.try_init().is_ok()
     };
     if started && bad {
         warn!(level, "Log level not understood; using info.");
     }
 }
 
+type SetLevel = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+/// How the running log's level is changed.
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+fn keep_level<S: 'static>(handle: tracing_subscriber::reload::Handle<EnvFilter, S>) {
+    // The first log is the one that runs.
+    let _ = SET_LEVEL.set(Box::new(move |filter| {
+        if let Err(error) = handle.reload(filter) {
+            warn!(%error, "The log's level cannot be changed.");
+        }
+    }));
+}
+
+/// The log tells more or less from now on, as in [`start`].
+pub fn set_level(level: &str) {
+    if let (Some(set), Ok(filter)) = (SET_LEVEL.get(), EnvFilter::try_new(level)) {
+        set(filter);
+    }
+}
+
+/// The configuration was read again and taken; `changed`: what is another, nothing if all was the same.
+pub fn reloaded(changed: &str) {
+    METRICS.reloaded(true);
+    info!(changed, "Configuration read again.");
+}
+
+/// The configuration was read again and refused: the old one goes on.
+pub fn reload_refused(why: &str) {
+    METRICS.reloaded(false);
+    error!(why, "NEW CONFIGURATION REFUSED: the old one goes on.");
+}
+
+/// Metrics and health are served there.
+pub fn web_serves(address: &str) {
+    info!(address, "Metrics and health are served.");
+}
+
+/// Something of what the daemon serves cannot be served; inspection goes on.
+pub fn web_failed(why: &str) {
+    error!(why, "NOT SERVED.");
+}
+
+/// The program waits before it starts, as it failed to, several times.
+pub fn start_waits(failed: u32, seconds: u64) {
+    warn!(failed, seconds, "Started in vain before; waiting.");
+}
+
 /// The daemon inspects. `device` tells where the model computes, and in what.
 pub fn ready(stations: usize, model: &str, device: &str, database: &str) {
+    METRICS.runs(model, device);
     info!(stations, model, device, database, "Ready.");
 }
 
@@ -73,6 +131,7 @@ pub fn decided(inspection: &Inspection, audit_sequence: i64) {
 
 /// A camera stopped delivering; `kind`: in which way.
 pub fn camera_lost(station: &str, kind: &str, reason: &str) {
+    METRICS.camera_lost(station, kind);
     warn!(station, kind, reason, "Camera lost.");
 }
 
@@ -297,6 +356,16 @@ pub fn retention_waits(why: &str) {
 /// Retention failed; it is tried again.
 pub fn retention_failed(why: &str) {
     error!(why, "Retention failed; it is tried again.");
+}
+
+/// A thread makes no progress; the service manager is told no more that all is well.
+pub fn hung(what: &str, seconds: f64) {
+    error!(what, seconds, "HUNG: no progress. The watchdog will start the program anew.");
+}
+
+/// Whatever made no progress goes on.
+pub fn goes_on() {
+    info!("Everything makes progress again.");
 }
 
 /// The end is near.

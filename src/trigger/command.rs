@@ -118,6 +118,11 @@ impl<T> Orders<T> {
         served
     }
 
+    /// Other options and another focus hold from now on; what waits goes on waiting.
+    pub fn adopt(&mut self, options: CommandOptions, focus: Focus) {
+        (self.options, self.focus) = (options, focus);
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

@@ -15,6 +15,7 @@ use super::error::{EngineError, LoadError};
 use super::kv_cache::KvCache;
 use super::linear::{Linear, Loader};
 use super::lora::{Adapter, Target};
+use super::progress;
 use super::quant::Matrix;
 use super::rope::{Regime, Rope, RopeTables};
 use super::weight_bytes::WeightBytes;
@@ -183,6 +184,7 @@ impl Decoder {
         let mut x = embeddings.clone(); // (rows, hidden)
         for (number, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, &pass, cache, number)?; // (rows, hidden)
+            progress::step();
             after_layer(number, &x);
         }
         cache.advance(rows);

@@ -22,6 +22,7 @@
 //! | [`engine`], [`session`] | the parts put together; one sequence in progress, and what it may reuse |
 //! | [`prompt`], [`grammar`], [`sampler`], [`ask`], [`answer`] | logits under a schema's mask to tokens, tokens to an answer |
 //! | [`accuracy`] | how far fewer bits move the model |
+//! | [`progress`] | layers computed, by which slow is told from stuck |
 //! | [`card`] | what a model is, read without its weights |
 //! | `activation` | silu and GELU on all threads |
 //! | [`trace`] | the tensors of one prompt, written for comparison with the published code |
@@ -57,6 +58,7 @@ pub mod pending_digest;
 pub mod picture;
 mod picture_memory;
 pub mod pixels;
+pub mod progress;
 pub mod projector;
 pub mod prompt;
 pub mod quant;

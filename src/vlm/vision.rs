@@ -13,6 +13,7 @@ use super::config::VisionConfig;
 use super::error::LoadError;
 use super::linear::{Linear, Loader};
 use super::pixels::{TILE, TILE_LEN};
+use super::progress;
 use super::weight_bytes::WeightBytes;
 
 /// Side of a patch in pixels.
@@ -83,6 +84,7 @@ impl Tower {
         let mut x = self.enter(view)?; // (577, width)
         for layer in &self.layers {
             x = layer.forward(&x)?; // (577, width)
+            progress::step();
             layer.products().into_iter().for_each(Linear::release);
         }
         x.narrow(0, 1, PATCHES) // (576, width)

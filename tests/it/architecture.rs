@@ -65,9 +65,12 @@ const KNOWS: &[(&str, &[&str])] = &[
             "trigger",
             "verdict",
             "vlm",
+            "web",
         ],
     ),
     ("telemetry", &["footage", "inspection", "plc", "verdict"]),
+    ("service", &[]),
+    ("web", &[]),
     (
         "daemon",
         &[
@@ -82,9 +85,11 @@ const KNOWS: &[(&str, &[&str])] = &[
             "hard",
             "inspection",
             "inspector",
+            "platform",
             "plc",
             "publish",
             "quality",
+            "service",
             "sparkplug",
             "station",
             "store",
@@ -92,6 +97,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "trigger",
             "verdict",
             "vlm",
+            "web",
         ],
     ),
     (

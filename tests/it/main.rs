@@ -56,6 +56,7 @@ mod provenance;
 mod quality;
 mod quantize;
 mod recover;
+mod reload;
 mod replay;
 mod retention;
 #[cfg(feature = "gst")]
@@ -64,6 +65,7 @@ mod rtsp;
 mod rtsp_cuts;
 mod schemas;
 mod serial;
+mod service;
 mod several;
 #[cfg(feature = "gst")]
 mod shift;

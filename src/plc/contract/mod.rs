@@ -343,6 +343,32 @@ impl Contract {
         self.switched.take()
     }
 
+    /// Other recipes and another deadline hold from now on. The active recipe stays active by its index;
+    /// `false`: it is gone, and the first one is active. A change of recipe that is under way goes on, or
+    /// is refused if its recipe is gone.
+    pub fn adopt(&mut self, recipes: Vec<(u32, String)>, deadline: Duration, now: &Stamp) -> bool {
+        assert!(!recipes.is_empty(), "a station has a recipe");
+        let place = |old: usize, terms: &Terms| {
+            let index = terms.recipes[old].0;
+            recipes.iter().position(|(known, _)| *known == index)
+        };
+        let active = place(self.active, &self.terms);
+        if let Some(switch) = self.switch.take() {
+            match place(switch.to, &self.terms) {
+                Some(to) => self.switch = Some(Switch { to, ..switch }),
+                None => {
+                    let text = "a new configuration has no such recipe any more";
+                    let reply = Reply::accept(CommandName::Recipe, switch.ids);
+                    self.switched = Some(reply.refused(Refusal::new(Code::UnknownRecipe, text)));
+                }
+            }
+        }
+        self.active = active.unwrap_or(0);
+        self.terms = Terms { recipes, deadline, ..self.terms.clone() };
+        self.settle(now);
+        active.is_some()
+    }
+
     /// Which recipe is active, by its place in the list.
     pub fn active(&self) -> usize {
         self.active

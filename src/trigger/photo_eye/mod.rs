@@ -175,6 +175,11 @@ impl<T> PhotoEye<T> {
         }
     }
 
+    /// Frames are compared in another focus from now on.
+    pub fn refocus(&mut self, focus: Focus) {
+        self.focus = focus;
+    }
+
     /// Why no part can be seen or followed now, if none can.
     pub fn trouble(&self) -> Option<&str> {
         self.failed.as_deref().or(self.still.as_deref())

@@ -18,6 +18,7 @@ pub mod plc;
 pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;
+pub mod service;
 pub mod shift;
 pub mod station;
 pub mod stepped_clock;

@@ -1,0 +1,137 @@
+//! A station that becomes another while it runs: what differs is made anew, and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::{Admission, Line, Out, View};
+use crate::station::Station;
+use crate::trigger::{self, Focus, Trigger};
+
+/// Longest wait for a station's thread: it looks several times a second, and may wait for the disk.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What became of a change: nobody has begun it, its line has, or nobody will.
+const OPEN: u8 = 0;
+const BEGUN: u8 = 1;
+const REVOKED: u8 = 2;
+
+/// A new form of a line's station.
+pub struct Change {
+    station: Arc<Station>,
+    state: Arc<AtomicU8>,
+    done: flume::Sender<Result<(), String>>,
+}
+
+/// Brings new forms of its station to a line, from another thread.
+#[derive(Clone)]
+pub struct Changer(flume::Sender<Change>);
+
+impl Changer {
+    /// Lets the line be as `station` says, and waits until it is. `Ok(false)`: the line has ended, and
+    /// there is nothing to change.
+    ///
+    /// # Errors
+    /// Why the station could not become that; then it is as it was.
+    pub fn change(&self, station: &Arc<Station>) -> Result<bool, String> {
+        let (done, answer) = flume::bounded(1);
+        let state = Arc::new(AtomicU8::new(OPEN));
+        let change = Change { station: Arc::clone(station), state: Arc::clone(&state), done };
+        if self.0.send(change).is_err() {
+            return Ok(false);
+        }
+        loop {
+            match answer.recv_timeout(PATIENCE) {
+                Ok(told) => return told.map(|()| true),
+                Err(flume::RecvTimeoutError::Disconnected) => return Ok(false),
+                Err(flume::RecvTimeoutError::Timeout) => {
+                    if claim(&state, REVOKED) {
+                        return Err(format!("it was busy for {} s", PATIENCE.as_secs()));
+                    }
+                    // It has begun, and will answer.
+                }
+            }
+        }
+    }
+}
+
+/// Whether `state` was open, and is now `claimed`.
+fn claim(state: &AtomicU8, claimed: u8) -> bool {
+    state.compare_exchange(OPEN, claimed, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+}
+
+impl Line {
+    /// Who brings changes to this line.
+    pub fn changer(&self) -> Changer {
+        Changer(self.changer.clone())
+    }
+
+    /// Takes a new form of the station, if there is one.
+    pub(super) fn take_change(&mut self, out: &Out<'_>) {
+        let Ok(Change { station, state, done }) = self.changes.try_recv() else { return };
+        if claim(&state, BEGUN) {
+            // Nobody waits any more if the whole program ends.
+            let _ = done.send(self.adopt(station, out));
+        }
+    }
+
+    fn adopt(&mut self, new: Arc<Station>, out: &Out<'_>) -> Result<(), String> {
+        let old = Arc::clone(&self.station);
+        let mut trigger = None;
+        if new.trigger != old.trigger {
+            trigger = Some(Trigger::new(&new.trigger).map_err(|why| why.to_string())?);
+        }
+        if new.camera != old.camera && !self.view.is_footage() {
+            self.change_camera(&old, &new, out)?;
+        } else if trigger.is_some() {
+            let events = self.trigger.interrupt("the trigger was set up anew");
+            self.handle(events, out);
+        }
+        if let Some(trigger) = trigger {
+            self.trigger = trigger;
+        }
+        let focus = || Focus::around(&new.regions);
+        if let (Some(orders), trigger::Options::Command(options)) = (&mut self.orders, &new.trigger)
+        {
+            orders.adopt(*options, focus());
+        }
+        if let Some(eye) = &mut self.eye {
+            eye.refocus(focus());
+        }
+        let patient = !new.camera.realtime;
+        let counts = |station: &Station| (station.inspect_every, station.camera.realtime);
+        if counts(&new) != counts(&old) {
+            self.admission = Admission::new(new.inspect_every, new.queue_parts, patient);
+        }
+        self.desk.adopt(&new);
+        self.station = new;
+        Ok(())
+    }
+
+    /// Opens the camera as `new` names it; where that fails, as `old` does. A device may be one that
+    /// can be open only once, so the first is closed before.
+    fn change_camera(&mut self, old: &Station, new: &Station, out: &Out<'_>) -> Result<(), String> {
+        let events = self.trigger.interrupt("the camera was set up anew");
+        self.handle(events, out);
+        if let Some(orders) = &mut self.orders {
+            orders.forget_frame();
+        }
+        self.view.stop();
+        self.watch.opened_again(self.view.counts());
+        self.view = View::Nothing;
+        let opened = View::open(new, None, &self.clock);
+        let (view, result) = match opened {
+            Ok(view) => (view, Ok(())),
+            Err(why) => {
+                let view = View::open(old, None, &self.clock).map_err(|again| {
+                    // Blind for good: the service manager starts the program anew.
+                    self.stop.set("a camera cannot be opened any more");
+                    format!("{why}; and not as it was either: {again}")
+                })?;
+                (view, Err(why.to_string()))
+            }
+        };
+        self.view = view;
+        result
+    }
+}

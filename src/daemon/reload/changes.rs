@@ -1,0 +1,138 @@
+//! What differs between two configurations, and whether a running daemon can take it.
+
+use crate::config::Settings;
+use crate::station::Station;
+use crate::trigger;
+use crate::verdict::serial::ExpectedRule;
+
+/// What a running daemon is to take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What differs in each station that differs at all: its name, and what, in words of its file.
+    pub stations: Vec<(String, Vec<&'static str>)>,
+    /// Pictures go by other rules.
+    pub retention: bool,
+    /// The log tells more or less.
+    pub log: bool,
+}
+
+impl Changes {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        *self == Changes::default()
+    }
+}
+
+/// What a running daemon has to take to get from `old` to `new`. `Err`: what takes a restart, in words
+/// of the files.
+pub fn between(
+    old: (&Settings, &[Station]),
+    new: (&Settings, &[Station]),
+) -> Result<Changes, Vec<String>> {
+    let mut restart = of_settings(old.0, new.0);
+    let mut changes = Changes {
+        retention: old.0.store.retention != new.0.store.retention,
+        log: old.0.log.level != new.0.log.level,
+        ..Changes::default()
+    };
+    for station in old.1 {
+        match new.1.iter().find(|other| other.name == station.name) {
+            None => restart.push(format!("station \"{}\" is gone", station.name)),
+            Some(other) => {
+                let fixed = fixed_in(station, other);
+                restart.extend(fixed.map(|what| format!("station \"{}\": {what}", station.name)));
+                let differs = differs_in(station, other);
+                if !differs.is_empty() {
+                    changes.stations.push((station.name.clone(), differs));
+                }
+            }
+        }
+    }
+    let is_new = |station: &&Station| old.1.iter().all(|known| known.name != station.name);
+    restart.extend(
+        new.1.iter().filter(is_new).map(|station| format!("station \"{}\" is new", station.name)),
+    );
+    if restart.is_empty() { Ok(changes) } else { Err(restart) }
+}
+
+fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut database = old.store.clone();
+    database.retention = new.store.retention;
+    // Which stations there are is told by their names.
+    let mut broker = old.broker.clone();
+    if let (Some(broker), Some(new)) = (&mut broker, &new.broker) {
+        broker.stations.clone_from(&new.stations);
+    }
+    let mut sparkplug = old.sparkplug.clone();
+    if let (Some(sparkplug), Some(new)) = (&mut sparkplug, &new.sparkplug) {
+        sparkplug.stations.clone_from(&new.stations);
+    }
+    let tables = [
+        ("[device] name", old.device != new.device),
+        ("[model]", old.model != new.model),
+        ("[database]", database != new.store),
+        ("[broker]", broker != new.broker),
+        ("[sparkplug]", sparkplug != new.sparkplug),
+        ("[modbus]", old.modbus != new.modbus),
+        ("[web]", old.web != new.web),
+        ("[log] format", old.log.format != new.log.format),
+    ];
+    tables.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// What differs, and can only be taken at a start: what is agreed on with others, and what is open.
+fn fixed_in(old: &Station, new: &Station) -> impl Iterator<Item = &'static str> + use<> {
+    let expected = |station: &Station| -> Option<ExpectedRule> {
+        station.rules.serial.as_ref().and_then(|rule| rule.expected.clone())
+    };
+    let facts = [
+        ("[plc]", old.plc != new.plc),
+        ("[gpio] or `modbus_base`", old.outputs != new.outputs),
+        ("[footage]", old.clips != new.clips),
+        ("`queue_parts`", old.queue_parts != new.queue_parts),
+        ("the kind of [trigger]", kind(&old.trigger) != kind(&new.trigger)),
+        ("[trigger] of a photo eye", has_other_eye(old, new)),
+        ("the list of expected serials", expected(old) != expected(new)),
+    ];
+    facts.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what)
+}
+
+/// What differs, and can be taken.
+fn differs_in(old: &Station, new: &Station) -> Vec<&'static str> {
+    let digest = |station: &Station| {
+        station.recipes().map(|recipe| recipe.config_digest.clone()).collect::<Vec<_>>()
+    };
+    let facts = [
+        ("camera", old.camera != new.camera),
+        ("calibration", calibration(old) != calibration(new)),
+        ("trigger", old.trigger != new.trigger),
+        ("regions", old.regions != new.regions),
+        ("deadline", old.deadline != new.deadline),
+        ("inspect_every", old.inspect_every != new.inspect_every),
+        ("recipes", old.other_recipes.len() != new.other_recipes.len()),
+    ];
+    let mut differs: Vec<&'static str> =
+        facts.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();
+    // Everything else goes with the text: questions, rules, limits, names.
+    if digest(old) != digest(new) && differs.is_empty() {
+        differs.push("text");
+    }
+    differs
+}
+
+fn calibration(station: &Station) -> Option<&str> {
+    station.calibration.as_ref().map(|in_use| in_use.digest.as_str())
+}
+
+fn has_other_eye(old: &Station, new: &Station) -> bool {
+    matches!(new.trigger, trigger::Options::PhotoEye(_)) && old.trigger != new.trigger
+}
+
+/// Who says when a part is there: the line's controller, a photo eye, or the station itself.
+fn kind(trigger: &trigger::Options) -> u8 {
+    match trigger {
+        trigger::Options::Command(_) => 0,
+        trigger::Options::PhotoEye(_) => 1,
+        _ => 2,
+    }
+}

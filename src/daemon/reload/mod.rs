@@ -1,0 +1,230 @@
+//! A new configuration while the daemon runs: refused as a whole, or taken without a lost part.
+//!
+//! What is read is checked as at a start. Then the model is made ready for the new questions beside the
+//! old ones; then each station's own thread takes its new form between two frames. Where one cannot, those
+//! before it become again what they were. Parts in hand are finished under the configuration that they were
+//! triggered under, and their records name it. The outbox is not touched, and no file is written.
+
+mod changes;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::desk::Desk;
+use super::keeper::Call;
+use super::line::Changer;
+use super::plan;
+use crate::config::{self, Settings};
+use crate::inspector::Questions;
+use crate::station::Station;
+use crate::store::{EventKind, Store, events};
+use crate::{service, telemetry};
+use changes::Changes;
+
+/// Where a new configuration comes from, and who must be ready for it.
+pub trait Renewal: Debug + Send + Sync {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, for people.
+    fn read(&self) -> Result<(Settings, Vec<Station>), String>;
+
+    /// Lets the model be ready for the questions of `stations`, those before included.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    fn prepare(&self, settings: &Settings, stations: &[Arc<Station>]) -> Result<(), String>;
+}
+
+/// The configuration's files, and the engine.
+pub struct FromFiles {
+    /// The main file.
+    pub path: PathBuf,
+    /// The engine's questions.
+    pub questions: Arc<Questions>,
+}
+
+impl Debug for FromFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FromFiles({})", self.path.display())
+    }
+}
+
+impl Renewal for FromFiles {
+    fn read(&self) -> Result<(Settings, Vec<Station>), String> {
+        match config::load(&self.path) {
+            Ok(loaded) => Ok((loaded.settings, loaded.stations)),
+            Err(problems) => Err(problems.render(false)),
+        }
+    }
+
+    fn prepare(&self, settings: &Settings, stations: &[Arc<Station>]) -> Result<(), String> {
+        plan::admit(settings, stations).map_err(|why| why.to_string())?;
+        self.questions.prepare(stations).map_err(|why| why.to_string())
+    }
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reloaded {
+    /// One line for each thing that is another now; none: nothing differed.
+    pub changed: Vec<String>,
+}
+
+/// One station that can be changed.
+pub struct Changeable {
+    /// Its desk.
+    pub desk: Arc<Desk>,
+    /// Its line.
+    pub changer: Changer,
+}
+
+/// Takes new configurations, one at a time.
+pub struct Reloader {
+    renewal: Arc<dyn Renewal>,
+    stations: Vec<Changeable>,
+    keeper: flume::Sender<Call>,
+    store: Store,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    settings: Settings,
+    stations: Vec<Station>,
+    run: events::Run,
+}
+
+impl Reloader {
+    /// Changes what runs as `settings`, `stations` and `run` say now.
+    pub fn new(
+        renewal: Arc<dyn Renewal>,
+        stations: Vec<Changeable>,
+        keeper: flume::Sender<Call>,
+        store: Store,
+        (settings, of_start, run): (Settings, Vec<Station>, events::Run),
+    ) -> Reloader {
+        let current = Mutex::new(Current { settings, stations: of_start, run });
+        Reloader { renewal, stations, keeper, store, current }
+    }
+
+    /// Reads the configuration again and takes it.
+    ///
+    /// # Errors
+    /// Why the old one goes on, for people.
+    pub fn reload(&self) -> Result<Reloaded, String> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        service::reloading();
+        service::status("Reading the configuration again.");
+        let result = self.take(&mut current);
+        match &result {
+            Ok(Reloaded { changed }) => telemetry::reloaded(&changed.join("; ")),
+            Err(why) => telemetry::reload_refused(why),
+        }
+        let status = if result.is_ok() {
+            "Inspecting."
+        } else {
+            "Inspecting; a new configuration was refused."
+        };
+        service::status(status);
+        service::ready();
+        result
+    }
+
+    fn take(&self, current: &mut Current) -> Result<Reloaded, String> {
+        let (settings, stations) = self.renewal.read()?;
+        let old = (&current.settings, &current.stations[..]);
+        let changes = changes::between(old, (&settings, &stations)).map_err(|what| {
+            format!(
+                "this takes a restart (`systemctl restart inspectd`), so nothing was changed:\n  {}",
+                what.join("\n  ")
+            )
+        })?;
+        if changes.is_empty() {
+            return Ok(Reloaded { changed: Vec::new() });
+        }
+        let shared: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
+        if !changes.stations.is_empty() {
+            self.renewal.prepare(&settings, &shared)?;
+            self.change_stations(&changes, current, &shared)?;
+        }
+        if changes.retention {
+            // The keeper ends after the last line, so it hears this.
+            let _ = self.keeper.send(Call::Rules(settings.store.retention));
+        }
+        if changes.log {
+            telemetry::set_level(settings.log.level.as_str());
+        }
+        let digest = |station: &Station| (station.name.clone(), station.config_digest.clone());
+        current.run.stations = stations.iter().map(digest).collect();
+        if let Err(why) = self.store.append_event(EventKind::Reload, &current.run) {
+            // Each record names its configuration all the same.
+            telemetry::event_not_recorded(&why.to_string());
+        }
+        (current.settings, current.stations) = (settings, stations);
+        Ok(Reloaded { changed: told(&changes) })
+    }
+
+    /// Changes the stations one after the other; if one cannot, all are what they were.
+    fn change_stations(
+        &self,
+        changes: &Changes,
+        current: &Current,
+        new: &[Arc<Station>],
+    ) -> Result<(), String> {
+        let named = |name: &str| self.stations.iter().find(|one| one.desk.name() == name);
+        for (at, (name, _)) in changes.stations.iter().enumerate() {
+            let (Some(one), Some(station)) =
+                (named(name), new.iter().find(|station| station.name == *name))
+            else {
+                continue;
+            };
+            let Err(why) = one.change(station) else { continue };
+            for (name, _) in &changes.stations[..at] {
+                let old = current.stations.iter().find(|station| station.name == *name);
+                if let (Some(one), Some(old)) = (named(name), old)
+                    && let Err(why) = one.change(&Arc::new(old.clone()))
+                {
+                    telemetry::reload_refused(&format!("station \"{name}\" cannot go back: {why}"));
+                }
+            }
+            return Err(format!("station \"{name}\": {why}"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the configuration again on each SIGHUP. Without a configuration that could be read again the
+/// signal is nothing: it must not end a daemon.
+pub async fn on_signal(reloader: Option<Arc<Reloader>>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        let Some(reloader) = reloader.clone() else { continue };
+        // What came of it is in the log.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload().map(drop)).await;
+    }
+}
+
+impl Changeable {
+    fn change(&self, station: &Arc<Station>) -> Result<(), String> {
+        if !self.changer.change(station)? {
+            // Its pictures have ended, and nothing of it runs but the desk.
+            self.desk.adopt(station);
+        }
+        Ok(())
+    }
+}
+
+fn told(changes: &Changes) -> Vec<String> {
+    let stations = changes
+        .stations
+        .iter()
+        .map(|(name, what)| format!("station \"{name}\": {}", what.join(", ")));
+    let mut told: Vec<String> = stations.collect();
+    told.extend(changes.retention.then(|| "[retention]".to_owned()));
+    told.extend(changes.log.then(|| "[log] level".to_owned()));
+    told
+}

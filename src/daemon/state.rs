@@ -1,0 +1,177 @@
+//! What a running daemon tells of itself: health, state, metrics; and the one thing that it can be told.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::desk::Desk;
+use super::reload::Reloader;
+use super::vitals::Vitals;
+use crate::capacity::Resident;
+use crate::clock::Clock;
+use crate::platform::sensors;
+use crate::publish::PublisherHandle;
+use crate::store::{ReserveState, Store, free_bytes};
+use crate::telemetry::metrics::{BrokerSample, METRICS, Sample, StationSample};
+use crate::web::status::{Broker, Disk, Machine, Model, Station, Status};
+use crate::web::{Answers, Health};
+
+/// Disk below which a person should see to it, in bytes.
+const DISK_LOW_BYTES: u64 = 1 << 30;
+
+/// Results may wait for so long before somebody should know, in seconds.
+const OUTBOX_OLD_S: f64 = 300.0;
+
+/// Where everything of a run can be asked.
+pub struct State {
+    pub(super) device: String,
+    pub(super) model: Model,
+    pub(super) since: Instant,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) desks: Vec<Arc<Desk>>,
+    pub(super) publisher: Option<PublisherHandle>,
+    pub(super) store: Store,
+    pub(super) vitals: Arc<Vitals>,
+    /// `None`: the configuration is not from files.
+    pub(super) reloader: Option<Arc<Reloader>>,
+}
+
+impl State {
+    fn stations(&self) -> Vec<Station> {
+        self.desks.iter().map(|desk| desk.status()).collect()
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        let state = self.publisher.as_ref()?.state().borrow().clone();
+        Some(Broker {
+            connected: state.connected,
+            unsent: state.unsent,
+            quarantined: state.quarantined,
+            oldest_s: state.oldest_unsent_age.map(|age| age.as_secs_f64()),
+            last_error: state.last_error,
+        })
+    }
+
+    fn disk(&self) -> Disk {
+        let path = self.store.path();
+        Disk {
+            free_bytes: path.parent().and_then(|dir| free_bytes(dir).ok()),
+            database_bytes: fs::metadata(path).ok().map(|meta| meta.len()),
+            reserve_whole: self.store.reserve() == ReserveState::Whole,
+        }
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            memory_bytes: Some(Resident::now().resident_bytes).filter(|bytes| *bytes > 0),
+            available_bytes: sensors::available_bytes(),
+            temperatures_celsius: sensors::temperatures(),
+            throttled: sensors::is_throttled(),
+            clock_synchronized: self.clock.synchronized(),
+        }
+    }
+
+    fn judge(
+        &self,
+        stations: &[Station],
+        broker: Option<&Broker>,
+        disk: &Disk,
+        machine: &Machine,
+    ) -> Health {
+        let hung = self.vitals.hung().into_iter().map(|hung| hung.name).collect();
+        let mut health = Health { hung, ..Health::default() };
+        for one in stations {
+            if let Some(fault) = &one.fault {
+                health.not_ready.push(format!("station \"{}\": {fault}", one.name));
+            } else if !one.camera.delivers {
+                health.not_ready.push(format!("station \"{}\": no pictures", one.name));
+            }
+        }
+        let mut degraded = |is_so: bool, text: String| {
+            if is_so {
+                health.degraded.push(text);
+            }
+        };
+        if let Some(broker) = broker {
+            degraded(!broker.connected, "the broker is not connected".into());
+            let oldest_s = broker.oldest_s.unwrap_or(0.0);
+            let old = format!("results have waited for the broker for {oldest_s:.0} s");
+            degraded(oldest_s > OUTBOX_OLD_S, old);
+            let aside = format!("{} results can never be sent", broker.quarantined);
+            degraded(broker.quarantined > 0, aside);
+        }
+        degraded(!disk.reserve_whole, "the disk is full: records go into the reserve".into());
+        let free = disk.free_bytes.unwrap_or(u64::MAX);
+        degraded(free < DISK_LOW_BYTES, format!("{} MiB are free on the disk", free >> 20));
+        degraded(machine.throttled == Some(true), "the machine has slowed itself down".into());
+        degraded(!machine.clock_synchronized, "the clock follows no time source".into());
+        health
+    }
+}
+
+impl Answers for State {
+    fn health(&self) -> Health {
+        self.status().health
+    }
+
+    fn status(&self) -> Status {
+        let (stations, broker) = (self.stations(), self.broker());
+        let (disk, machine) = (self.disk(), self.machine());
+        let health = self.judge(&stations, broker.as_ref(), &disk, &machine);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.device.clone(),
+            at: self.clock.now().wall,
+            up_s: self.since.elapsed().as_secs_f64(),
+            health,
+            model: self.model.clone(),
+            stations,
+            broker,
+            disk,
+            machine,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        METRICS.text(&sample(&self.status()))
+    }
+
+    fn reload(&self) -> Result<Vec<String>, String> {
+        match &self.reloader {
+            Some(reloader) => reloader.reload().map(|done| done.changed),
+            None => Err("this run was not started from configuration files".to_owned()),
+        }
+    }
+}
+
+/// The state as gauges.
+fn sample(status: &Status) -> Sample {
+    let station = |one: &Station| StationSample {
+        name: one.name.clone(),
+        frames: [one.camera.frames, one.camera.dropped, one.camera.damaged],
+        is_camera_up: one.camera.delivers,
+        is_ready: one.ready,
+        is_fault: one.fault.is_some(),
+        queue: [one.queue, one.queue_places],
+    };
+    let broker = |it: &Broker| BrokerSample {
+        is_up: it.connected,
+        unsent: it.unsent,
+        quarantined: it.quarantined,
+        oldest_s: it.oldest_s.unwrap_or(0.0),
+    };
+    Sample {
+        stations: status.stations.iter().map(station).collect(),
+        broker: status.broker.as_ref().map(broker),
+        disk_free_bytes: status.disk.free_bytes,
+        database_bytes: status.disk.database_bytes,
+        is_reserve_whole: status.disk.reserve_whole,
+        memory_bytes: status.machine.memory_bytes,
+        memory_available_bytes: status.machine.available_bytes,
+        model_bytes: status.model.planned_bytes,
+        temperatures: status.machine.temperatures_celsius.clone(),
+        is_throttled: status.machine.throttled,
+        is_clock_synchronized: status.machine.clock_synchronized,
+        hung: status.health.hung.len(),
+    }
+}

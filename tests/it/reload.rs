@@ -1,0 +1,111 @@
+//! A new configuration while the daemon runs: taken without a lost part, or refused as a whole.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Instant;
+
+use inspectd::store::verify::{VerifyOptions, verify};
+use inspectd::store::{Reader, Record};
+
+use crate::service::site;
+use crate::support::mosquitto::DEADLINE;
+use crate::support::service::Service;
+use crate::support::station::Site;
+
+fn records(site: &Site) -> Vec<Record> {
+    let reader = Reader::open(&site.database()).expect("the log opens");
+    reader.after(0, 1_000_000).expect("read")
+}
+
+/// The configuration's digests in the records, in the order in which they first appear.
+fn digests(site: &Site) -> Vec<String> {
+    let mut seen = Vec::new();
+    for record in records(site) {
+        let digest = record.inspection().expect("a record").digests.config;
+        if seen.last() != Some(&digest) {
+            seen.push(digest);
+        }
+    }
+    seen
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+fn reload(service: &Service) -> (Option<i32>, String) {
+    let told = service.command(&["reload"]);
+    let text = [told.stdout, told.stderr].concat();
+    (told.status.code(), String::from_utf8(text).expect("text"))
+}
+
+#[test]
+fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
+    let site = site();
+    let mut service = Service::start(&site, None, &[]);
+    service.wait_for("READY=1");
+    wait_until("a first record", || !records(&site).is_empty());
+    let (code, text) = reload(&service);
+    assert_eq!((code, text.as_str()), (Some(0), "Nothing has changed.\n"));
+
+    // Another text: the next parts are asked and judged by it.
+    let station = site.dir.path().join("stations/demo.toml");
+    let first = fs::read_to_string(&station).unwrap();
+    fs::write(&station, format!("# another\n{first}")).unwrap();
+    let (code, text) = reload(&service);
+    assert_eq!((code, text.as_str()), (Some(0), "station \"demo\": text\n"));
+    wait_until("records under the second", || digests(&site).len() == 2);
+
+    // A bad one is refused with the place, and the second goes on.
+    fs::write(&station, first.replace("deadline_ms", "deadline_sm")).unwrap();
+    let (code, text) = reload(&service);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("demo.toml") && text.contains("deadline_sm"), "{text}");
+    let bad = fs::read_to_string(&station).unwrap();
+
+    // What takes a restart is refused, too, and named.
+    fs::write(&station, first.replace("name = \"demo\"", "name = \"other\"")).unwrap();
+    let (code, text) = reload(&service);
+    assert_eq!(code, Some(2), "{text}");
+    for part in ["restart", "station \"demo\" is gone", "station \"other\" is new"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let seen = records(&site).len();
+    wait_until("more records", || records(&site).len() > seen + 2);
+    assert_eq!(digests(&site).len(), 2, "nothing of what was refused is in force");
+
+    // Another camera, by the signal.
+    let folder = site.dir.path().join("more");
+    fs::create_dir(&folder).unwrap();
+    for entry in fs::read_dir(site.dir.path().join("set")).unwrap().flatten() {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+    }
+    fs::write(&station, first.replace("\"../set\"", "\"../more\"")).unwrap();
+    service.told.clear();
+    service.signal(libc::SIGHUP);
+    service.wait_for("RELOADING=1");
+    service.wait_for("READY=1");
+    wait_until("records under the third", || digests(&site).len() == 3);
+    assert_ne!(bad, first);
+
+    assert!(service.stop().0.success());
+    assert_eq!(
+        fs::read_to_string(&station).unwrap(),
+        first.replace("\"../set\"", "\"../more\""),
+        "no file of the user is written"
+    );
+    let all = records(&site);
+    let jobs: BTreeSet<u64> =
+        all.iter().map(|record| record.inspection().expect("a record").job_id).collect();
+    let last = *jobs.last().expect("some");
+    assert_eq!(jobs.len() as u64, last, "every part from 1 to the last has a record");
+    let reader = Reader::open(&site.database()).expect("the log opens");
+    let report = verify(&reader, &VerifyOptions::default(), &mut |_, _| {}).expect("readable");
+    assert!(report.breaks.is_empty(), "{report:?}");
+}
