@@ -7,6 +7,7 @@ mod calibrate;
 mod camera;
 mod check;
 mod demo;
+mod doctor;
 mod evaluate;
 mod exit;
 mod footage;
@@ -61,6 +62,9 @@ enum Command {
     /// Show a running daemon at a glance.
     #[command(after_help = top::EXAMPLES)]
     Top(top::Arguments),
+    /// Look at everything on this machine that inspection depends on, and say what to do.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Arguments),
     /// Check the configuration and report every problem at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Camera(arguments) => camera::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -1,0 +1,151 @@
+//! Metrics and what is made of them: read by a real Prometheus, and named alike everywhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use inspectd::telemetry::metrics::{METRICS, Sample, StationSample};
+
+use crate::service::site;
+use crate::support::mosquitto::DEADLINE;
+use crate::support::records;
+use crate::support::service::Service;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("monitoring")
+}
+
+/// A program of Prometheus, where it is installed or was unpacked by scripts/test.
+fn program(name: &str) -> Option<PathBuf> {
+    let unpacked =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/prometheus/usr/bin").join(name);
+    let all = [unpacked, Path::new("/usr/bin").join(name), Path::new("/usr/local/bin").join(name)];
+    let found = all.into_iter().find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("SKIPPED: {name} is not installed");
+    }
+    found
+}
+
+/// Every name that begins as ours do.
+fn names(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c| !is_part(c))
+        .filter(|word| word.starts_with("inspectd_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_there_are() {
+    let mut late = records::inspection("press", 3);
+    late.timeliness.deadline_met = Some(false);
+    METRICS.recorded(&late, 0.002);
+    METRICS.camera_lost("press", "stalled");
+    METRICS.reloaded(false);
+    METRICS.runs("model", "CPU");
+    let station = StationSample { name: "press".into(), ..StationSample::default() };
+    let temperatures = vec![("cpu".to_owned(), 50.0)];
+    let sample = Sample { stations: vec![station], temperatures, ..Sample::default() };
+    let known = names(&METRICS.text(&sample));
+    for file in ["alerts.yml", "alerts_test.yml", "grafana.json"] {
+        let text = fs::read_to_string(folder().join(file)).expect("there");
+        let used = names(&text);
+        assert!(used.len() > 3, "{file}");
+        let unknown: Vec<&String> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}; there are {known:?}");
+    }
+    let board = fs::read_to_string(folder().join("grafana.json")).expect("there");
+    let board: serde_json::Value = serde_json::from_str(&board).expect("JSON");
+    assert!(board["panels"].as_array().is_some_and(|panels| panels.len() > 10));
+}
+
+#[test]
+fn the_alert_rules_do_what_their_tests_say() {
+    let Some(promtool) = program("promtool") else { return };
+    for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
+        let told = Command::new(&promtool).args(arguments).current_dir(folder()).output();
+        let told = told.expect("it runs");
+        let text = String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned();
+        assert!(told.status.success(), "{text}");
+    }
+}
+
+/// A Prometheus of its own, killed on drop.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(program: &Path, target: &str) -> Prometheus {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = fs::read_to_string(folder().join("prometheus.yml")).expect("there");
+        let config = config.replace("127.0.0.1:9480", target).replace("15s", "1s");
+        fs::write(dir.path().join("prometheus.yml"), config).expect("written");
+        fs::copy(folder().join("alerts.yml"), dir.path().join("alerts.yml")).expect("copied");
+        // Freed just before it is taken again, as it takes no socket that is open.
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("known").to_string();
+        drop(free);
+        let child = Command::new(program)
+            .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        Prometheus { child, address, _dir: dir }
+    }
+
+    /// The value of the first series that `query` finds; `None`: none, or it does not answer yet.
+    fn value(&self, query: &str) -> Option<f64> {
+        let mut response = ureq::get(format!("http://{}/api/v1/query", self.address))
+            .query("query", query)
+            .call()
+            .ok()?;
+        let text = response.body_mut().read_to_string().ok()?;
+        let told: serde_json::Value = serde_json::from_str(&text).ok()?;
+        told["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_real_prometheus_reads_what_the_daemon_serves() {
+    let Some(program) = program("prometheus") else { return };
+    let site = site();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("known").to_string();
+    let mut service = Service::start_with(&site, None, &[], Some(&listener));
+    drop(listener);
+    service.wait_for("READY=1");
+    let prometheus = Prometheus::start(&program, &address);
+    let until = Instant::now() + DEADLINE;
+    let wanted = [
+        "up{job=\"inspectd\"} == 1",
+        "sum(inspectd_parts_total) > 0",
+        "inspectd_latency_seconds_count{station=\"demo\"} > 0",
+        "histogram_quantile(0.5, rate(inspectd_commit_seconds_bucket[1m])) > 0",
+        "inspectd_camera_up{station=\"demo\"} == 1",
+        "inspectd_memory_resident_bytes > 1e6",
+    ];
+    for query in wanted {
+        while prometheus.value(query).is_none() {
+            assert!(Instant::now() < until, "nothing for {query}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    assert!(service.stop().0.success());
+}
