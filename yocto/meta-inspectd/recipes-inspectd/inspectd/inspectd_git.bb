@@ -1,0 +1,129 @@
+SUMMARY = "Inspects parts on a production line with a vision-language model, on the device"
+DESCRIPTION = "A daemon that looks at each part which passes a camera, asks a vision-language model about it, \
+judges the answer by rules, keeps the record and tells the line."
+# The program's own, and that of the fonts which its simulated labels are set in.
+LICENSE = "Apache-2.0 & Bitstream-Vera"
+LIC_FILES_CHKSUM = " \
+    file://LICENSE;md5=22a53954e4e0ec258dfce4391e905dac \
+    file://src/simulate/assets/DejaVu-LICENCE.txt;md5=92d02e5b79d3e43831f7453edfe927cc \
+"
+SECTION = "console/utils"
+
+# The commit of the checkout that this layer lies in. A site with a mirror of the source sets INSPECTD_SRC_URI
+# and SRCREV instead.
+INSPECTD_SRC_URI ?= "git://${INSPECTD_CHECKOUT};protocol=file;usehead=1"
+# Configuration of a site: the name of a folder with inspectd.toml and stations/, which a bbappend finds by
+# FILESEXTRAPATHS. Without one the service is installed and not enabled: there would be nothing to start.
+INSPECTD_CONFIG ?= ""
+SRC_URI = " \
+    ${INSPECTD_SRC_URI} \
+    ${@'file://' + d.getVar('INSPECTD_CONFIG') if d.getVar('INSPECTD_CONFIG') else ''} \
+"
+SRCREV ?= "${AUTOREV}"
+PV = "0.1.0+git"
+
+# Every crate of Cargo.lock with its SHA-256; `scripts/yocto crates` writes it.
+require inspectd-crates.inc
+
+inherit cargo pkgconfig systemd useradd bash-completion features_check qemu
+
+REQUIRED_DISTRO_FEATURES = "systemd"
+
+# The program's features one by one, so that a new default of Cargo.toml does not slip in unseen.
+PACKAGECONFIG ??= " \
+    gst parquet \
+    ${@bb.utils.contains('MACHINE_FEATURES', 'qemu-usermode', 'completions', '', d)} \
+"
+PACKAGECONFIG[gst] = "--features=gst,,gstreamer1.0 gstreamer1.0-plugins-base,${INSPECTD_PLUGINS},${INSPECTD_MORE_PLUGINS}"
+PACKAGECONFIG[parquet] = "--features=parquet,"
+PACKAGECONFIG[demo-broker] = "--features=demo-broker,"
+# Written by the program itself, which runs once under qemu for it. One with CUDA would not start there.
+PACKAGECONFIG[completions] = ",,qemu-native"
+
+CARGO_BUILD_FLAGS += "--no-default-features --bin inspectd"
+
+# Without these the program reads folders of pictures and nothing else.
+INSPECTD_PLUGINS = " \
+    gstreamer1.0-plugins-base-app \
+    gstreamer1.0-plugins-base-playback \
+    gstreamer1.0-plugins-base-typefindfunctions \
+    gstreamer1.0-plugins-base-videoconvertscale \
+    gstreamer1.0-plugins-good-jpeg \
+"
+# Kinds of cameras and footage; an image may leave them out one by one (BAD_RECOMMENDATIONS).
+INSPECTD_MORE_PLUGINS = " \
+    gstreamer1.0-plugins-base-videorate \
+    gstreamer1.0-plugins-good-avi \
+    gstreamer1.0-plugins-good-isomp4 \
+    gstreamer1.0-plugins-good-matroska \
+    gstreamer1.0-plugins-good-multifile \
+    gstreamer1.0-plugins-good-png \
+    gstreamer1.0-plugins-good-rtp \
+    gstreamer1.0-plugins-good-rtpmanager \
+    gstreamer1.0-plugins-good-rtsp \
+    gstreamer1.0-plugins-good-udp \
+    gstreamer1.0-plugins-good-video4linux2 \
+    gstreamer1.0-plugins-good-videocrop \
+    gstreamer1.0-plugins-bad-bayer \
+    gstreamer1.0-plugins-bad-jpegformat \
+    gstreamer1.0-plugins-bad-videoparsersbad \
+"
+
+SYSTEMD_SERVICE:${PN} = "inspectd.service"
+SYSTEMD_AUTO_ENABLE = "${@'enable' if d.getVar('INSPECTD_CONFIG') else 'disable'}"
+
+# OpenEmbedded makes users with the image, so that a read-only root has them and files can belong to them. The
+# project's sysusers file is installed as well: a board that keeps its /etc over an update gets the user from it.
+USERADD_PACKAGES = "${PN}"
+GROUPADD_PARAM:${PN} = "--system inspectd"
+USERADD_PARAM:${PN} = "--system --gid inspectd --groups video --home-dir ${localstatedir}/lib/inspectd \
+    --no-create-home --shell /sbin/nologin --comment 'Inspection of parts' inspectd"
+
+python () {
+    rust = (d.getVar("RUSTVERSION") or "").rstrip("%")
+    if rust and bb.utils.vercmp_string_op(rust, "1.92", "<"):
+        raise bb.parse.SkipRecipe("it needs Rust 1.92 or newer and RUSTVERSION is %s: "
+                                  "build with wrynose, or with a layer that brings a newer Rust" % rust)
+}
+
+# Runs the program that was just built, with the libraries that it was linked with.
+run_inspectd() {
+    ${@qemu_wrapper_cmdline(d, d.getVar('STAGING_DIR_HOST'), [d.expand('${STAGING_DIR_HOST}${libdir}'), d.expand('${STAGING_DIR_HOST}${base_libdir}')])} \
+        ${B}/target/${CARGO_TARGET_SUBDIR}/inspectd "$@"
+}
+
+do_install() {
+    install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/inspectd ${D}${bindir}/inspectd
+
+    install -d ${D}${systemd_system_unitdir}
+    find ${S}/systemd -maxdepth 1 -name '*.service' -o -maxdepth 1 -name '*.socket' |
+        xargs install -m 0644 -t ${D}${systemd_system_unitdir}
+    install -D -m 0644 ${S}/systemd/inspectd.sysusers ${D}${nonarch_libdir}/sysusers.d/inspectd.conf
+
+    # Who may read passwords of cameras and brokers that lie here: the service's group.
+    install -d -m 0750 -g inspectd ${D}${sysconfdir}/inspectd ${D}${sysconfdir}/inspectd/stations
+    if [ -n "${INSPECTD_CONFIG}" ]; then
+        cp -r --no-preserve=ownership ${UNPACKDIR}/${INSPECTD_CONFIG}/. ${D}${sysconfdir}/inspectd/
+        chgrp -R inspectd ${D}${sysconfdir}/inspectd
+        chmod -R u=rwX,g=rX,o= ${D}${sysconfdir}/inspectd
+    fi
+
+    # The example configuration names the model by ../models/builtin, and finds it.
+    install -d ${D}${datadir}/inspectd/models
+    cp -r --no-preserve=ownership ${S}/config ${D}${datadir}/inspectd/config
+    cp -r --no-preserve=ownership ${S}/models/builtin ${D}${datadir}/inspectd/models/builtin
+
+    if ${@bb.utils.contains('PACKAGECONFIG', 'completions', 'true', 'false', d)}; then
+        install -d ${D}${datadir}/bash-completion/completions
+        run_inspectd completions bash > ${D}${datadir}/bash-completion/completions/inspectd
+    fi
+}
+
+# The small model knows the simulator's parts alone: for trying an image out, not for a line.
+PACKAGES =+ "${PN}-examples ${PN}-builtin-model"
+FILES:${PN}-examples = "${datadir}/inspectd/config"
+RDEPENDS:${PN}-examples = "${PN} ${PN}-builtin-model"
+FILES:${PN}-builtin-model = "${datadir}/inspectd/models"
+FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/sysusers.d"
+
+CONFFILES:${PN} = "${sysconfdir}/inspectd"
