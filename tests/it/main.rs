@@ -80,3 +80,4 @@ mod vlm_lora;
 mod vlm_precision;
 mod vlm_reference;
 mod vlm_session;
+mod yocto;

@@ -1,9 +1,10 @@
 SUMMARY = "Keeps inspectd's record, evidence and models on a partition of their own"
 DESCRIPTION = "Mounts the file system labelled inspectd-data on /var/lib/inspectd. Without it the service does \
 not start, so that nothing is recorded on a root file system that the next update replaces."
-LICENSE = "Apache-2.0"
-LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
 SECTION = "base"
+LICENSE = "Apache-2.0"
+# nooelint: oelint.var.licenseremotefile - its files lie beside this recipe
+LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
 
 SRC_URI = " \
     file://10-data.conf \

@@ -1,13 +1,15 @@
 SUMMARY = "Inspects parts on a production line with a vision-language model, on the device"
 DESCRIPTION = "A daemon that looks at each part which passes a camera, asks a vision-language model about it, \
 judges the answer by rules, keeps the record and tells the line."
+SECTION = "console/utils"
 # The program's own, and that of the fonts which its simulated labels are set in.
 LICENSE = "Apache-2.0 & Bitstream-Vera"
 LIC_FILES_CHKSUM = " \
     file://LICENSE;md5=22a53954e4e0ec258dfce4391e905dac \
     file://src/simulate/assets/DejaVu-LICENCE.txt;md5=92d02e5b79d3e43831f7453edfe927cc \
 "
-SECTION = "console/utils"
+
+PV = "0.1.0+git"
 
 # The commit of the checkout that this layer lies in. A site with a mirror of the source sets INSPECTD_SRC_URI
 # and SRCREV instead.
@@ -15,12 +17,13 @@ INSPECTD_SRC_URI ?= "git://${INSPECTD_CHECKOUT};protocol=file;usehead=1"
 # Configuration of a site: the name of a folder with inspectd.toml and stations/, which a bbappend finds by
 # FILESEXTRAPATHS. Without one the service is installed and not enabled: there would be nothing to start.
 INSPECTD_CONFIG ?= ""
+# nooelint: oelint.vars.srcurioptions - usehead implies nobranch
 SRC_URI = " \
     ${INSPECTD_SRC_URI} \
     ${@'file://' + d.getVar('INSPECTD_CONFIG') if d.getVar('INSPECTD_CONFIG') else ''} \
 "
+# nooelint: oelint.vars.autorev - the checkout's HEAD, which is pinned with the layer
 SRCREV ?= "${AUTOREV}"
-PV = "0.1.0+git"
 
 # Every crate of Cargo.lock with its SHA-256; `scripts/yocto crates` writes it.
 require inspectd-crates.inc
@@ -79,6 +82,7 @@ GROUPADD_PARAM:${PN} = "--system inspectd"
 USERADD_PARAM:${PN} = "--system --gid inspectd --groups video --home-dir ${localstatedir}/lib/inspectd \
     --no-create-home --shell /sbin/nologin --comment 'Inspection of parts' inspectd"
 
+# nooelint: oelint.task.noanonpython - skipping a recipe is done in no other way
 python () {
     rust = (d.getVar("RUSTVERSION") or "").rstrip("%")
     if rust and bb.utils.vercmp_string_op(rust, "1.92", "<"):
@@ -121,9 +125,9 @@ do_install() {
 
 # The small model knows the simulator's parts alone: for trying an image out, not for a line.
 PACKAGES =+ "${PN}-examples ${PN}-builtin-model"
-FILES:${PN}-examples = "${datadir}/inspectd/config"
-RDEPENDS:${PN}-examples = "${PN} ${PN}-builtin-model"
-FILES:${PN}-builtin-model = "${datadir}/inspectd/models"
 FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/sysusers.d"
+FILES:${PN}-examples += "${datadir}/inspectd/config"
+FILES:${PN}-builtin-model += "${datadir}/inspectd/models"
+RDEPENDS:${PN}-examples = "${PN} ${PN}-builtin-model"
 
 CONFFILES:${PN} = "${sysconfdir}/inspectd"

@@ -1,8 +1,6 @@
+# Cameras of GigE Vision and USB3 Vision, and cameras at the connector of a board that libcamera drives, such as
+# the Raspberry Pi. libcamera-gst is only built with  PACKAGECONFIG:append:pn-libcamera = " gst".
 PACKAGES += "${PN}-genicam ${PN}-libcamera"
 
-SUMMARY:${PN}-genicam = "Cameras of GigE Vision and USB3 Vision"
 RDEPENDS:${PN}-genicam = "aravis"
-
-SUMMARY:${PN}-libcamera = "Cameras at the connector of a Raspberry Pi and other boards that libcamera drives"
-# libcamera-gst is only built with PACKAGECONFIG:append:pn-libcamera = " gst".
 RDEPENDS:${PN}-libcamera = "libcamera libcamera-gst"

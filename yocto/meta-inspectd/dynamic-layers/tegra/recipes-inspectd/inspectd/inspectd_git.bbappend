@@ -8,6 +8,8 @@ PACKAGECONFIG:append:cuda = " cuda"
 PACKAGECONFIG:remove:cuda = "completions"
 PACKAGECONFIG[cuda] = "--features=cuda,,cuda-driver cuda-cudart libcublas libcurand cuda-nvrtc"
 
+PACKAGE_ARCH:tegra = "${TEGRA_PKGARCH}"
+
 inherit_defer ${@bb.utils.contains('PACKAGECONFIG', 'cuda', 'cuda', '', d)}
 
 # nvcc itself is found on PATH, the libraries by CUDA_PATH; the class sets both.
@@ -30,5 +32,3 @@ RRECOMMENDS:${PN}:append:tegra = " \
 do_install:append:tegra() {
     install -D -m 0644 ${UNPACKDIR}/jetson.conf ${D}${systemd_system_unitdir}/inspectd.service.d/10-jetson.conf
 }
-
-PACKAGE_ARCH:tegra = "${TEGRA_PKGARCH}"
