@@ -37,7 +37,7 @@ PACKAGECONFIG ??= " \
     gst parquet \
     ${@bb.utils.contains('MACHINE_FEATURES', 'qemu-usermode', 'completions', '', d)} \
 "
-PACKAGECONFIG[gst] = "--features=gst,,gstreamer1.0 gstreamer1.0-plugins-base,${INSPECTD_PLUGINS},${INSPECTD_MORE_PLUGINS}"
+PACKAGECONFIG[gst] = "--features=gst,,glib-2.0 gstreamer1.0 gstreamer1.0-plugins-base,${INSPECTD_PLUGINS},${INSPECTD_MORE_PLUGINS}"
 PACKAGECONFIG[parquet] = "--features=parquet,"
 PACKAGECONFIG[demo-broker] = "--features=demo-broker,"
 # Written by the program itself, which runs once under qemu for it. One with CUDA would not start there.
