@@ -99,10 +99,16 @@ run_inspectd() {
 do_install() {
     install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/inspectd ${D}${bindir}/inspectd
 
-    install -d ${D}${systemd_system_unitdir}
-    find ${S}/systemd -maxdepth 1 -name '*.service' -o -maxdepth 1 -name '*.socket' |
-        xargs install -m 0644 -t ${D}${systemd_system_unitdir}
-    install -D -m 0644 ${S}/systemd/inspectd.sysusers ${D}${nonarch_libdir}/sysusers.d/inspectd.conf
+    install -d ${D}${systemd_system_unitdir} ${D}${nonarch_libdir}/sysusers.d ${D}${nonarch_libdir}/tmpfiles.d
+    for unit in ${SYSTEMD_SERVICE:${PN}}; do
+        install -m 0644 ${S}/systemd/$unit ${D}${systemd_system_unitdir}/
+    done
+    for kind in sysusers tmpfiles; do
+        for file in ${S}/systemd/*.$kind; do
+            [ ! -e $file ] || install -m 0644 $file ${D}${nonarch_libdir}/$kind.d/$(basename $file .$kind).conf
+        done
+    done
+    rmdir --ignore-fail-on-non-empty ${D}${nonarch_libdir}/tmpfiles.d
 
     # Who may read passwords of cameras and brokers that lie here: the service's group.
     install -d -m 0750 -g inspectd ${D}${sysconfdir}/inspectd ${D}${sysconfdir}/inspectd/stations
@@ -112,9 +118,10 @@ do_install() {
         chmod -R u=rwX,g=rX,o= ${D}${sysconfdir}/inspectd
     fi
 
-    # The example configuration names the model by ../models/builtin, and finds it.
+    # The example configuration names the model by ../models/builtin, and finds it. Drop-ins lie beside the units.
     install -d ${D}${datadir}/inspectd/models
     cp -r --no-preserve=ownership ${S}/config ${D}${datadir}/inspectd/config
+    cp -r --no-preserve=ownership ${S}/systemd ${D}${datadir}/inspectd/systemd
     cp -r --no-preserve=ownership ${S}/models/builtin ${D}${datadir}/inspectd/models/builtin
 
     if ${@bb.utils.contains('PACKAGECONFIG', 'completions', 'true', 'false', d)}; then
@@ -125,8 +132,8 @@ do_install() {
 
 # The small model knows the simulator's parts alone: for trying an image out, not for a line.
 PACKAGES =+ "${PN}-examples ${PN}-builtin-model"
-FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/sysusers.d"
-FILES:${PN}-examples += "${datadir}/inspectd/config"
+FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d"
+FILES:${PN}-examples += "${datadir}/inspectd/config ${datadir}/inspectd/systemd"
 FILES:${PN}-builtin-model += "${datadir}/inspectd/models"
 RDEPENDS:${PN}-examples = "${PN} ${PN}-builtin-model"
 
