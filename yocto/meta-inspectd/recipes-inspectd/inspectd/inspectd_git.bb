@@ -35,13 +35,14 @@ REQUIRED_DISTRO_FEATURES = "systemd"
 # The program's features one by one, so that a new default of Cargo.toml does not slip in unseen.
 PACKAGECONFIG ??= " \
     gst parquet \
-    ${@bb.utils.contains('MACHINE_FEATURES', 'qemu-usermode', 'completions', '', d)} \
+    ${@bb.utils.contains('MACHINE_FEATURES', 'qemu-usermode', 'docs', '', d)} \
 "
 PACKAGECONFIG[gst] = "--features=gst,,glib-2.0 gstreamer1.0 gstreamer1.0-plugins-base,${INSPECTD_PLUGINS},${INSPECTD_MORE_PLUGINS}"
 PACKAGECONFIG[parquet] = "--features=parquet,"
 PACKAGECONFIG[demo-broker] = "--features=demo-broker,"
-# Written by the program itself, which runs once under qemu for it. One with CUDA would not start there.
-PACKAGECONFIG[completions] = ",,qemu-native"
+# Manual pages and completions are written by the program itself, which runs under qemu for it. One with CUDA
+# would not start there.
+PACKAGECONFIG[docs] = ",,qemu-native"
 
 CARGO_BUILD_FLAGS += "--no-default-features --bin inspectd"
 
@@ -72,7 +73,7 @@ INSPECTD_MORE_PLUGINS = " \
     gstreamer1.0-plugins-bad-videoparsersbad \
 "
 
-SYSTEMD_SERVICE:${PN} = "inspectd.service"
+SYSTEMD_SERVICE:${PN} = "inspectd.service inspectd.socket"
 SYSTEMD_AUTO_ENABLE = "${@'enable' if d.getVar('INSPECTD_CONFIG') else 'disable'}"
 
 # OpenEmbedded makes users with the image, so that a read-only root has them and files can belong to them. The
@@ -108,14 +109,14 @@ do_install() {
             [ ! -e $file ] || install -m 0644 $file ${D}${nonarch_libdir}/$kind.d/$(basename $file .$kind).conf
         done
     done
-    rmdir --ignore-fail-on-non-empty ${D}${nonarch_libdir}/tmpfiles.d
 
-    # Who may read passwords of cameras and brokers that lie here: the service's group.
-    install -d -m 0750 -g inspectd ${D}${sysconfdir}/inspectd ${D}${sysconfdir}/inspectd/stations
+    # As the tmpfiles of the project have it: an image with a read-only root gets it from here.
+    install -d ${D}${sysconfdir}/inspectd/stations
+    install -d -m 0700 ${D}${sysconfdir}/inspectd/credentials
     if [ -n "${INSPECTD_CONFIG}" ]; then
         cp -r --no-preserve=ownership ${UNPACKDIR}/${INSPECTD_CONFIG}/. ${D}${sysconfdir}/inspectd/
-        chgrp -R inspectd ${D}${sysconfdir}/inspectd
-        chmod -R u=rwX,g=rX,o= ${D}${sysconfdir}/inspectd
+        chmod -R u=rwX,go=rX ${D}${sysconfdir}/inspectd
+        chmod -R u=rwX,go= ${D}${sysconfdir}/inspectd/credentials
     fi
 
     # The example configuration names the model by ../models/builtin, and finds it. Drop-ins lie beside the units.
@@ -124,9 +125,10 @@ do_install() {
     cp -r --no-preserve=ownership ${S}/systemd ${D}${datadir}/inspectd/systemd
     cp -r --no-preserve=ownership ${S}/models/builtin ${D}${datadir}/inspectd/models/builtin
 
-    if ${@bb.utils.contains('PACKAGECONFIG', 'completions', 'true', 'false', d)}; then
+    if ${@bb.utils.contains('PACKAGECONFIG', 'docs', 'true', 'false', d)}; then
         install -d ${D}${datadir}/bash-completion/completions
         run_inspectd completions bash > ${D}${datadir}/bash-completion/completions/inspectd
+        run_inspectd man ${D}${mandir}/man1
     fi
 }
 

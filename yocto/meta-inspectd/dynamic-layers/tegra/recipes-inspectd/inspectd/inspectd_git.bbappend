@@ -1,11 +1,8 @@
 # On a Jetson the program computes on the GPU, and reaches cameras and decoders by NVIDIA's elements.
 
-FILESEXTRAPATHS:prepend := "${THISDIR}/files:"
-SRC_URI:append:tegra = " file://jetson.conf"
-
 PACKAGECONFIG:append:cuda = " cuda"
 # A program with CUDA does not start where the driver's library is missing, as under qemu.
-PACKAGECONFIG:remove:cuda = "completions"
+PACKAGECONFIG:remove:cuda = "docs"
 PACKAGECONFIG[cuda] = "--features=cuda,,cuda-driver cuda-cudart libcublas libcurand cuda-nvrtc"
 
 PACKAGE_ARCH:tegra = "${TEGRA_PKGARCH}"
@@ -30,5 +27,5 @@ RRECOMMENDS:${PN}:append:tegra = " \
 "
 
 do_install:append:tegra() {
-    install -D -m 0644 ${UNPACKDIR}/jetson.conf ${D}${systemd_system_unitdir}/inspectd.service.d/10-jetson.conf
+    install -D -m 0644 ${S}/systemd/drop-ins/jetson.conf ${D}${systemd_system_unitdir}/inspectd.service.d/10-jetson.conf
 }
