@@ -19,6 +19,7 @@ mod form;
 mod mask;
 mod number;
 mod pattern;
+pub mod reread;
 mod schema;
 pub mod template;
 mod vocabulary;
