@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use image::ImageEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::Rgb8;
 
@@ -27,6 +28,18 @@ const JPEG_TAIL_BYTES: usize = 4096;
 /// Why it is no picture to be looked at, without the path.
 pub fn read(path: &Path) -> Result<Rgb8, String> {
     decode(read_bounded(path).map_err(|error| error.to_string())?)
+}
+
+/// The PNG file of `picture`, as bytes: always the same ones for the same picture, as its digest names it.
+/// Quick compression: the line waits for it.
+///
+/// # Errors
+/// The encoder's.
+pub fn png(picture: &Rgb8) -> Result<Vec<u8>, image::ImageError> {
+    let mut bytes = Vec::with_capacity(picture.data.len() / 2);
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
+        .write_image(&picture.data, picture.width, picture.height, ExtendedColorType::Rgb8)?;
+    Ok(bytes)
 }
 
 /// Writes `picture` as a PNG that appears whole or not at all.

@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
 use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
 use crate::fault;
 use crate::frame::Rgb8;
+pub use crate::frame::file::png as encode;
 
 /// Where unfinished files lie; emptied at every start.
 const UNFINISHED: &str = ".unfinished";
@@ -52,14 +51,6 @@ pub(super) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// The PNG file of `picture`, as bytes. Quick compression: the line waits for it.
-pub fn encode(picture: &Rgb8) -> Result<Vec<u8>, image::ImageError> {
-    let mut bytes = Vec::with_capacity(picture.data.len() / 2);
-    PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
-        .write_image(&picture.data, picture.width, picture.height, ExtendedColorType::Rgb8)?;
-    Ok(bytes)
 }
 
 /// SHA-256 of `bytes` as 64 hexadecimal digits.
