@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::Stamp;
 use crate::quality::{CODE_PREFIX, FixedMeasures, RegionMeasures};
+use crate::remote::AnsweredBy;
 use crate::roi::RectPx;
 use crate::verdict::{Finding, Outcome, Reason, Seen, SerialFacts, Verdict};
 use crate::vlm::ask::Answer;
@@ -216,6 +217,17 @@ pub struct Asked {
     pub answer: Option<Answer>,
     /// What went wrong.
     pub error: Option<String>,
+    /// The engine elsewhere that was asked. Left out where the device's own model was the one to ask, so
+    /// that such a record is what it was before there were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<AnsweredBy>,
+}
+
+impl Asked {
+    /// Whether the device's own model was asked: first, or in place of an engine that failed.
+    pub fn is_local(&self) -> bool {
+        self.answered_by.as_ref().is_none_or(|by| by.fallen_back.is_some())
+    }
 }
 
 /// Milliseconds of each stage.
@@ -239,7 +251,7 @@ pub struct Timings {
 /// SHA-256 digests, in hexadecimal, of what decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digests {
-    /// The model's files.
+    /// The model's files; [`Digests::REMOTE`] where engines elsewhere answered everything.
     pub model: String,
     /// The station's configuration as it was read.
     pub config: String,
@@ -253,6 +265,12 @@ pub struct Digests {
     /// before there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<String>,
+}
+
+impl Digests {
+    /// Stands for the model's digest where no model of the device answered: what is known of the one that
+    /// did stands in [`Asked::answered_by`].
+    pub const REMOTE: &str = "remote";
 }
 
 /// What a model computes on. Two processors, or two precisions, may round an answer differently.

@@ -63,8 +63,32 @@ pub struct Station {
     /// The same station with its other recipes: regions, quality, questions, rules and digest
     /// differ.
     pub other_recipes: Vec<Station>,
+    /// Who is asked in place of the device's own model; `None`: that is asked.
+    pub engine: Option<EngineUse>,
     /// SHA-256 of the configuration that this was made from.
     pub config_digest: String,
+}
+
+/// An engine elsewhere, as a station uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineUse {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Who answers where it does not.
+    pub fallback: Fallback,
+}
+
+/// Who answers where an engine elsewhere does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nobody: a person must look.
+    #[default]
+    Review,
+    /// The device's own model.
+    Local {
+        /// Time before the deadline that is kept for it: the engine elsewhere is given up by then.
+        reserve: Duration,
+    },
 }
 
 /// One question about one or more regions.
@@ -157,6 +181,11 @@ impl Question {
 }
 
 impl Station {
+    /// Whether the device's own model is needed: to be asked, or where an engine elsewhere fails.
+    pub fn needs_model(&self) -> bool {
+        self.engine.as_ref().is_none_or(|used| used.fallback != Fallback::Review)
+    }
+
     /// The station with each of its recipes, the first one first.
     pub fn recipes(&self) -> impl Iterator<Item = &Station> {
         std::iter::once(self).chain(&self.other_recipes)

@@ -54,8 +54,15 @@ pub struct PrepareError {
     why: Box<Why>,
 }
 
+impl PrepareError {
+    pub(super) fn new(station: &str, question: &str, why: Why) -> PrepareError {
+        let (station, question) = (station.to_owned(), question.to_owned());
+        PrepareError { station, question, why: Box::new(why) }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-enum Why {
+pub(super) enum Why {
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error(transparent)]
@@ -112,10 +119,8 @@ impl Questions {
         station: &Station,
         question: &station::Question,
     ) -> Result<Prepared, PrepareError> {
-        prepare(&self.engine, adapters, question).map_err(|why| {
-            let (station, question) = (station.name.clone(), question.name.clone());
-            PrepareError { station, question, why: Box::new(why) }
-        })
+        prepare(&self.engine, adapters, question)
+            .map_err(|why| PrepareError::new(&station.name, &question.name, why))
     }
 
     /// The question of a part, whatever configuration the part was triggered under.
@@ -171,7 +176,7 @@ impl Model for EngineModel {
     ) -> Reply {
         let prepared = match self.questions.get(station, question) {
             Ok(prepared) => prepared,
-            Err(why) => return Reply { prompt: String::new(), answer: Err(why.to_string()) },
+            Err(why) => return Reply::new("", Err(why.to_string())),
         };
         let Prepared { question: ready, adapter } = &*prepared;
         let engine = &self.questions.engine;
@@ -189,6 +194,6 @@ impl Model for EngineModel {
             // What a failed pass left behind must not colour the next part's answer.
             self.session.reset();
         }
-        Reply { prompt, answer: answer.map_err(|error| error.to_string()) }
+        Reply::new(prompt, answer.map_err(|error| error.to_string()))
     }
 }

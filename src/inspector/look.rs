@@ -6,6 +6,7 @@ use super::sight::{self, Sight};
 use super::{EvidenceKeeper, Part, Reason, Reply, millis};
 use crate::inspection::{Asked, Evidence, Timings};
 use crate::quality::{FixedMeasures, RegionMeasures};
+use crate::remote::AnsweredBy;
 use crate::roi::Crop;
 use crate::station::{Question, Station, Vote};
 use crate::verdict::{Finding, SerialFacts, agree, finding};
@@ -40,6 +41,11 @@ pub(super) struct Ballot {
 }
 
 impl Look {
+    /// Whether all that was asked was answered elsewhere, so that no model of the device decided.
+    pub fn is_remote(&self) -> bool {
+        !self.asked.is_empty() && !self.asked.iter().any(Asked::is_local)
+    }
+
     /// Takes back all that was answered, for this reason.
     pub fn withdraw(&mut self, reason: Reason) {
         self.findings.clear();
@@ -187,13 +193,13 @@ impl Look {
         let mut error = None;
         let mut found = Vec::new();
         match &reply.answer {
-            Err(why) => error = Some(Reason::new("question_failed", why.clone())),
+            Err(why) => error = Some(Reason::new(why.code, why.text.clone())),
             Ok(answer) if !answer.is_complete() => {
                 let text = format!("\"{}\" was cut off: {:?}.", question.name, answer.stop);
                 error = Some(Reason::new("answer_incomplete", text));
             }
             Ok(answer) => match read(question, names, answer) {
-                Ok(findings) => found = findings,
+                Ok(findings) => found = rated(findings, reply.answered_by.as_ref()),
                 Err(off) => error = Some(Reason::new("answer_off_schema", off.to_string())),
             },
         }
@@ -204,10 +210,17 @@ impl Look {
             prompt: reply.prompt,
             answer: reply.answer.ok(),
             error: error.as_ref().map(|reason| reason.text.clone()),
+            answered_by: reply.answered_by,
         });
         self.problems.extend(error);
         found
     }
+}
+
+/// The findings of an engine that tells no probabilities, marked as such.
+fn rated(findings: Vec<Finding>, by: Option<&AnsweredBy>) -> Vec<Finding> {
+    let is_unrated = by.is_some_and(|by| by.is_unrated && by.fallen_back.is_none());
+    findings.into_iter().map(|finding| Finding { is_unrated, ..finding }).collect()
 }
 
 fn read(

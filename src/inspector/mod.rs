@@ -8,6 +8,7 @@ mod clerk;
 mod decider;
 mod engine_model;
 mod look;
+mod remote_model;
 mod serials;
 mod sight;
 
@@ -19,18 +20,23 @@ use std::time::{Duration, Instant};
 pub use clerk::Clerk;
 pub use decider::Decider;
 pub use engine_model::{EngineModel, PrepareError, Questions};
+pub use remote_model::{LocalAsker, NoModel, RemoteModel, RemoteQuestion};
 pub use serials::{Asking, SerialLedger, look_up};
 pub use sight::golden_crop;
 
 use crate::clock::Stamp;
 use crate::frame::{Frame, Rgb8};
 use crate::inspection::{ForeignId, Inspection};
+use crate::remote::AnsweredBy;
 use crate::roi::Crop;
 use crate::station::{Question, Station};
 use crate::verdict::{self, Finding, Outcome, Reason, Verdict, agree};
 use crate::vlm::ask::Answer;
 use look::Look;
 use sight::Sight;
+
+/// The reason's code for a question that the device's own model could not answer.
+const QUESTION_FAILED: &str = "question_failed";
 
 /// A part that a trigger asked to look at.
 #[derive(Debug)]
@@ -108,7 +114,26 @@ pub struct Reply {
     /// The prompt as it was put.
     pub prompt: String,
     /// The answer, or what went wrong.
-    pub answer: Result<Answer, String>,
+    pub answer: Result<Answer, NoAnswer>,
+    /// The engine elsewhere that was asked; `None`: the device's own model.
+    pub answered_by: Option<AnsweredBy>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// The reason's code.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub text: String,
+}
+
+impl Reply {
+    /// What the device's own model makes of a question.
+    pub fn new(prompt: impl Into<String>, answer: Result<Answer, String>) -> Reply {
+        let answer = answer.map_err(|text| NoAnswer { code: QUESTION_FAILED, text });
+        Reply { prompt: prompt.into(), answer, answered_by: None }
+    }
 }
 
 /// Answers questions about crops. The engine is one; tests script another.
@@ -121,6 +146,18 @@ pub trait Model {
         crops: &[&Crop],
         deadline: Instant,
     ) -> Reply;
+}
+
+impl<M: Model + ?Sized> Model for Box<M> {
+    fn ask(
+        &mut self,
+        station: &Station,
+        question: &Question,
+        crops: &[&Crop],
+        deadline: Instant,
+    ) -> Reply {
+        (**self).ask(station, question, crops, deadline)
+    }
 }
 
 /// Keeps crops as evidence; the store does.
@@ -169,14 +206,30 @@ impl<M: Model> Inspector<M> {
         keeper: &dyn EvidenceKeeper,
         early: &mut dyn FnMut(Inspection) -> bool,
     ) -> Inspection {
+        self.inspect_in_turn(part, keeper, early, &mut || ())
+    }
+
+    /// As [`Inspector::inspect_telling`], for several inspectors at once: what was asked is done when
+    /// `turn` is called, and what depends on earlier records follows. Whoever holds `turn` until the
+    /// record is committed keeps two parts from passing with one serial.
+    pub fn inspect_in_turn(
+        &mut self,
+        part: &Part,
+        keeper: &dyn EvidenceKeeper,
+        early: &mut dyn FnMut(Inspection) -> bool,
+        turn: &mut dyn FnMut(),
+    ) -> Inspection {
         let (Some(_), None) = (&part.frame, &part.missed) else {
-            return self.clerk.missed(part, keeper);
+            let missed = self.clerk.missed(part, keeper);
+            turn();
+            return missed;
         };
         let taken = self.clerk.now();
         let mut look = Look::default();
         look.timings.queued_ms = millis(taken.since(&part.triggered));
         let was_told = self.look(part, &taken, keeper, &mut look, early);
         self.clerk.prove(&mut look);
+        turn();
         self.look_up_serials(part, &mut look);
         let decided = self.clerk.now();
         let latency = decided.since(&part.triggered);
@@ -267,7 +320,7 @@ impl<M: Model> Inspector<M> {
             }
             let reply = if Instant::now() >= deadline {
                 let late = "not asked: the deadline had passed".to_owned();
-                Reply { prompt: String::new(), answer: Err(late) }
+                Reply::new("", Err(late))
             } else {
                 self.model.ask(station, question, &shown, deadline)
             };
@@ -287,6 +340,19 @@ fn time_left(part: &Part, taken: &Stamp) -> Duration {
     let left = part.deadline.saturating_sub(taken.since(&part.triggered));
     let finish = part.station.plc.as_ref().map_or(Duration::ZERO, |plc| plc.finish_late);
     if left.is_zero() { left } else { left + finish }
+}
+
+impl<M: Model> Inspector<M> {
+    /// Puts one question to the model, beside the parts that it is given.
+    pub fn ask_model(
+        &mut self,
+        station: &Station,
+        question: &Question,
+        crops: &[&Crop],
+        deadline: Instant,
+    ) -> Reply {
+        self.model.ask(station, question, crops, deadline)
+    }
 }
 
 impl<M> Inspector<M> {

@@ -278,6 +278,19 @@ fn write_rest(
         field("Delivery", &format!("{}: {state}", delivery.kind), out)?;
     }
     field("Model", &look.digests.model, out)?;
+    for asked in &look.questions {
+        let Some(by) = &asked.answered_by else { continue };
+        let model = by.model.as_ref().or(by.model_asked.as_ref());
+        let model = model.map(|name| format!(", model {name}")).unwrap_or_default();
+        let tries =
+            if by.attempts > 1 { format!(", {} tries", by.attempts) } else { String::new() };
+        let time = format!("{:.0} ms{tries}", by.timings.total_ms);
+        let text = format!("{} at {}{model} for {}, {time}", by.engine, by.origin, asked.question);
+        field("Engine", &text, out)?;
+        if let Some(why) = &by.fallen_back {
+            field("Fallback", &format!("the own model answered: {}", why.text), out)?;
+        }
+    }
     for (question, digest) in &look.digests.adapters {
         field("Adapter", &format!("{digest} for {question}"), out)?;
     }

@@ -91,11 +91,13 @@ fn regions(votes: &[Vec<Finding>]) -> Vec<&str> {
 }
 
 /// A finding that stands for those of several frames: the least sure of them, so that a rule about
-/// confidence holds for each.
+/// confidence holds for each. Where one is unrated, so are all; one that is rated at 0 counts as rated.
 fn least_sure(agreeing: &[&Finding]) -> Option<Finding> {
-    let least = agreeing.iter().min_by(|a, b| a.confidence.total_cmp(&b.confidence))?;
     let first = agreeing.first()?;
-    Some(Finding { confidence: least.confidence, ..(*first).clone() })
+    let rated = agreeing.iter().filter(|finding| !finding.is_unrated);
+    let least = rated.map(|finding| finding.confidence).min_by(f64::total_cmp);
+    let is_unrated = agreeing.iter().any(|finding| finding.is_unrated) && least != Some(0.0);
+    Some(Finding { confidence: least.unwrap_or(0.0), is_unrated, ..(*first).clone() })
 }
 
 fn join_serials(votes: &[Vec<Finding>], agree: usize, joined: &mut Agreement) {
@@ -227,7 +229,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn finding(region: &str, seen: Seen) -> Finding {
-        Finding { question: "q".into(), region: region.into(), seen, confidence: 0.9 }
+        Finding {
+            question: "q".into(),
+            region: region.into(),
+            seen,
+            confidence: 0.9,
+            is_unrated: false,
+        }
     }
 
     fn serial(value: Option<&str>) -> Finding {

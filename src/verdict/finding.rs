@@ -31,6 +31,10 @@ pub struct Finding {
     pub seen: Seen,
     /// The model's probability for the text of this finding, 0 to 1.
     pub confidence: f64,
+    /// Nobody told a probability: then `confidence` is 0, or the least of those that were told. Left out
+    /// where there is one, so that such a finding is what it was before there were others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unrated: bool,
 }
 
 impl Finding {
@@ -121,6 +125,7 @@ pub fn read(
             region: region.to_owned(),
             seen,
             confidence: confidence(&path),
+            is_unrated: false,
         })
         .collect())
 }

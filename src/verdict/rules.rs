@@ -20,6 +20,9 @@ pub struct Rules {
     pub defects_required: bool,
     /// A finding less probable than this goes to review; 0 switches the check off.
     pub confidence_min: f64,
+    /// Findings without any probability do as if they were sure enough; else they go to review where one
+    /// is asked for.
+    pub accepts_unrated: bool,
     /// Fields of free answers that must not be null, and the value each must have, if one is named.
     pub fields: Vec<FieldRule>,
 }
@@ -144,9 +147,23 @@ fn judge_field(
 }
 
 fn judge_confidence(finding: &Finding, rules: &Rules, doubtful: &mut Vec<Reason>) {
-    let sure = finding.confidence >= rules.confidence_min;
+    if rules.confidence_min <= 0.0 {
+        return;
+    }
+    if finding.is_unrated && !rules.accepts_unrated {
+        let text = format!(
+            "Nobody can say how probable the answer to \"{}\" is; {:.0} % are asked for.",
+            finding.question,
+            rules.confidence_min * 100.0
+        );
+        doubtful.push(Reason::new("confidence_unknown", text));
+        return;
+    }
+    // Of several frames that agree some may be rated: these must be sure enough all the same.
+    let is_rated = !finding.is_unrated || finding.confidence != 0.0;
     // NaN compares false with everything: it must not count as sure.
-    if rules.confidence_min > 0.0 && !sure {
+    let sure = finding.confidence >= rules.confidence_min;
+    if is_rated && !sure {
         let text = format!(
             "The answer to \"{}\" is only {:.0} % probable; {:.0} % are asked for.",
             finding.question,
@@ -201,11 +218,12 @@ mod tests {
                 .prop_map(|value| Seen::Serial { value, proposed: None }),
             (0..4i64).prop_map(|value| Seen::Field { name: "holes".into(), value: value.into() }),
         ];
-        (seen, 0.0..1.0f64).prop_map(|(seen, confidence)| Finding {
+        (seen, 0.0..1.0f64, any::<bool>()).prop_map(|(seen, confidence, is_unrated)| Finding {
             question: "q".into(),
             region: "r".into(),
             seen,
             confidence,
+            is_unrated,
         })
     }
 
@@ -249,7 +267,29 @@ mod tests {
 
     fn field(value: Value) -> Finding {
         let seen = Seen::Field { name: "holes".into(), value };
-        Finding { question: "q".into(), region: "r".into(), seen, confidence: 0.9 }
+        let (question, region) = ("q".into(), "r".into());
+        Finding { question, region, seen, confidence: 0.9, is_unrated: false }
+    }
+
+    #[test]
+    fn a_missing_probability_passes_only_where_that_is_said() {
+        let finding =
+            |confidence, is_unrated| Finding { confidence, is_unrated, ..field(Value::from(1)) };
+        let judged = |finding: Finding, confidence_min, accepts_unrated| {
+            let rules = Rules { confidence_min, accepts_unrated, ..Rules::default() };
+            let verdict = judge(&[finding], &rules, &[]);
+            (verdict.outcome, verdict.reasons.first().map(|reason| reason.code.clone()))
+        };
+        let unknown = (Outcome::Review, Some("confidence_unknown".to_owned()));
+        let low = (Outcome::Review, Some("confidence_low".to_owned()));
+        let pass = (Outcome::Pass, None);
+        assert_eq!(judged(finding(0.0, true), 0.5, false), unknown);
+        assert_eq!(judged(finding(0.0, true), 0.5, true), pass);
+        assert_eq!(judged(finding(0.0, true), 0.0, false), pass, "none is asked for");
+        assert_eq!(judged(finding(0.9, true), 0.5, false), unknown, "one frame of several");
+        assert_eq!(judged(finding(0.9, true), 0.5, true), pass);
+        assert_eq!(judged(finding(0.3, true), 0.5, true), low, "what is known must do");
+        assert_eq!(judged(finding(0.0, false), 0.5, true), low);
     }
 
     #[test]
