@@ -10,7 +10,7 @@ use crate::camera::{self, Source};
 use crate::hard::{eye, gpio, registers};
 use crate::quality::Gate;
 use crate::roi::Area;
-use crate::station::{Question, Station, Task};
+use crate::station::{Fallback, Question, Station, Task};
 use crate::trigger::{self, PhotoEyeOptions, Way, WhichFrame};
 use crate::verdict::Rules;
 use crate::verdict::serial::{Consequence, SerialRule, Window};
@@ -116,7 +116,8 @@ const LINE_REMEDY: &str = "correct `chip` and `pass_line` in [gpio] (`gpioinfo` 
 fn check_adapters(loaded: &Loaded) -> Vec<Problem> {
     let mut seen: Vec<&AdapterRef> = Vec::new();
     let mut problems = Vec::new();
-    for station in loaded.stations.iter().flat_map(Station::recipes) {
+    let local = loaded.stations.iter().filter(|station| station.needs_model());
+    for station in local.flat_map(Station::recipes) {
         for adapter in station.questions.iter().filter_map(|asked| asked.adapter.as_ref()) {
             if seen.contains(&adapter) {
                 continue;
@@ -155,14 +156,23 @@ fn summary(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
 fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let model = &settings.model;
     writeln!(out, "device     {}", settings.device)?;
-    writeln!(
-        out,
-        "model      {}, device {}, {} threads, precision {}",
-        model.path.display(),
-        model.device,
-        model.threads,
-        model.precision.as_str()
-    )?;
+    if model.is_none() {
+        writeln!(out, "model      none: engines elsewhere answer")?;
+    } else {
+        writeln!(
+            out,
+            "model      {}, device {}, {} threads, precision {}",
+            model.path.display(),
+            model.device,
+            model.threads,
+            model.precision.as_str()
+        )?;
+    }
+    for engine in &settings.engines {
+        let (kind, url) = (engine.kind.as_str(), engine.endpoint.url());
+        let asked = engine.model.as_deref().unwrap_or("its own");
+        writeln!(out, "engine     {}: {kind} at {url}, model {asked}", engine.name)?;
+    }
     writeln!(out, "records    {}", settings.store.path.display())?;
     writeln!(out, "evidence   {}", settings.store.evidence_dir.display())?;
     if let Some(edge) = &settings.sparkplug {
@@ -195,6 +205,15 @@ fn one_station(station: &Station, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  calibrated for {width}x{height} px, digest {}", used.digest)?;
     }
     writeln!(out, "  trigger  {}", trigger(&station.trigger))?;
+    if let Some(used) = &station.engine {
+        let otherwise = match used.fallback {
+            Fallback::Review => "review".to_owned(),
+            Fallback::Local { reserve } => {
+                format!("the own model in the last {} ms", reserve.as_millis())
+            }
+        };
+        writeln!(out, "  engine   {}; where it does not answer: {otherwise}", used.name)?;
+    }
     writeln!(
         out,
         "  verdict  within {} ms, {} parts may wait",

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::broker;
+use super::engines;
 use super::modbus;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
@@ -29,7 +30,13 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let name = device.own_name("name");
     let name = device.required("name", name, "name = \"line-3\"");
     device.finish();
-    let model = read_model(top.table("model"));
+    let engines = engines::read(&mut top);
+    let model = top.table("model");
+    // Where engines elsewhere answer everything no model is needed: the stations say so.
+    let model = match model.is_present() || !top.has("engines") {
+        true => read_model(model),
+        false => Some(Model::none()),
+    };
     let mut store = read_database(top.table("database"));
     if let Some(name) = &name {
         store.device.clone_from(name.get_ref());
@@ -52,7 +59,17 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let log = read_log(top.table("log"));
     top.finish();
     let device = name?.into_inner();
-    Some(Settings { device, model: model?, store, broker: broker?, sparkplug, modbus, web, log })
+    Some(Settings {
+        device,
+        model: model?,
+        engines,
+        store,
+        broker: broker?,
+        sparkplug,
+        modbus,
+        web,
+        log,
+    })
 }
 
 fn read_model(mut table: Reader<'_>) -> Option<Model> {

@@ -13,6 +13,7 @@
 
 mod broker;
 pub mod check;
+mod engines;
 mod file;
 mod main_file;
 mod modbus;
@@ -67,7 +68,11 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         problems.push(problem);
         vec![]
     });
-    let stations = read_stations(&files, &main, &mut problems);
+    let mut engines = Vec::new();
+    let stations = read_stations(&files, &main, &mut engines, &mut problems);
+    if let Some(settings) = &settings {
+        engines::check(settings, &stations, &engines, &mut problems);
+    }
     let settings = settings.map(|settings| with_stations(settings, &stations, &mut problems));
     let has_errors = problems.iter().any(|problem| problem.severity() == Severity::Error);
     let problems = Problems::new(problems);
@@ -140,7 +145,13 @@ fn names(stations: &[Station]) -> Vec<String> {
     stations.iter().map(|station| station.name.clone()).collect()
 }
 
-fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) -> Vec<Station> {
+/// Reads the stations; `engines` is given the engines that they name, and where.
+fn read_stations(
+    files: &[PathBuf],
+    main: &Source,
+    engines: &mut Vec<(String, Place)>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Station> {
     let mut stations = Vec::new();
     let mut names: Vec<(String, Place)> = Vec::new();
     for path in files {
@@ -154,6 +165,11 @@ fn read_stations(files: &[PathBuf], main: &Source, problems: &mut Vec<Problem>) 
             names.push((name.into_inner(), place));
         }
         problems.extend(sink.into_sorted());
+        let place = |name: toml::Spanned<String>| {
+            let place = Place::new(&source, name.span());
+            (name.into_inner(), place)
+        };
+        engines.extend(read.engine.map(place));
         let Some(station) = read.station else { continue };
         let references = read.references.as_deref();
         let texts: Vec<&str> = references.into_iter().chain([source.text(), main.text()]).collect();

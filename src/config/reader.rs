@@ -313,6 +313,37 @@ impl<'a> Reader<'a> {
         readers
     }
 
+    /// The tables `[key.NAME]`, at most `max_items` of them, each with its name.
+    pub fn named_tables(
+        &mut self,
+        key: &'static str,
+        max_items: usize,
+    ) -> Vec<(Spanned<String>, Reader<'a>)> {
+        let around = self.table(key);
+        let Some(tables) = around.table else { return vec![] };
+        if tables.len() > max_items {
+            let title = format!("`{key}` has {} tables", tables.len());
+            self.error(around.span(), title, format!("{max_items} at most; remove some"));
+            return vec![];
+        }
+        let mut readers = Vec::new();
+        for (name, value) in tables {
+            let spoken = printable(name.get_ref());
+            match value.get_ref() {
+                DeValue::Table(table) => {
+                    let header = format!("[{key}.{spoken}]");
+                    let reader = self.inside(Some(table), value.span(), header);
+                    readers.push((Spanned::new(name.span(), name.get_ref().to_string()), reader));
+                }
+                other => {
+                    let what = format!("a table below [{key}.NAME]");
+                    self.wrong_type::<()>(&spoken, value.span(), &what, other);
+                }
+            }
+        }
+        readers
+    }
+
     /// Notes every key that nobody asked for, with the known one that looks most like it.
     pub fn finish(self) {
         let Some(table) = self.table else { return };

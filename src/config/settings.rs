@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use crate::hard::modbus;
 use crate::publish::PublishOptions;
+use crate::remote::EngineOptions;
 use crate::sparkplug::SparkplugOptions;
 use crate::store::StoreOptions;
 use crate::telemetry;
 use crate::vlm::config::LongContext;
 pub use crate::vlm::device::Precision;
 use crate::vlm::device::{DeviceWish, Placement};
-use crate::vlm::{CacheWish, EngineOptions};
+use crate::vlm::{CacheWish, EngineOptions as LocalOptions};
 use crate::web;
 
 /// Everything in `inspectd.toml`.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub device: String,
     /// `[model]`: what answers the questions.
     pub model: Model,
+    /// `[engines.NAME]`: who else may answer them. None without such tables.
+    pub engines: Vec<EngineOptions>,
     /// `[database]`: where records and evidence are kept.
     pub store: StoreOptions,
     /// `[broker]`: where results are sent. `None`, without that table: records are kept and
@@ -42,7 +45,8 @@ pub struct Settings {
 /// `[model]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// The model's folder: `config.json`, tokenizer, tensors. Required.
+    /// The model's folder: `config.json`, tokenizer, tensors. Required, unless every station asks an
+    /// engine elsewhere and falls back on nobody; then it is empty.
     pub path: PathBuf,
     /// Where the model computes. Default `auto`: the first GPU in a program and on a machine that
     /// have one, else the processor. A GPU that is named and not there refuses to start.
@@ -76,9 +80,30 @@ pub struct Model {
 }
 
 impl Model {
+    /// No model: nobody needs one.
+    pub(super) fn none() -> Model {
+        Model {
+            path: PathBuf::new(),
+            device: DeviceWish::default(),
+            threads: 1,
+            precision: Precision::default(),
+            cache: CacheWish::default(),
+            long_context: LongContext::default(),
+            max_context: None,
+            picture_cache_bytes: 0,
+            adapters_max_bytes: 0,
+            memory_budget_bytes: None,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// What the engine is to be loaded with on the device that was found.
-    pub fn engine_options(&self, placement: &Placement) -> EngineOptions {
-        EngineOptions {
+    pub fn engine_options(&self, placement: &Placement) -> LocalOptions {
+        LocalOptions {
             dtype: self.precision.dtype(&placement.device),
             device: placement.device.clone(),
             cache: self.cache,
@@ -86,7 +111,7 @@ impl Model {
             max_context: self.max_context,
             picture_cache_bytes: self.picture_cache_bytes,
             adapters_max_bytes: self.adapters_max_bytes,
-            ..EngineOptions::default()
+            ..LocalOptions::default()
         }
     }
 }

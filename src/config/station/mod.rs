@@ -6,6 +6,7 @@ mod calibration;
 mod camera;
 mod check_digit;
 mod controls;
+mod engine;
 mod footage;
 mod golden;
 pub(super) mod outputs;
@@ -43,6 +44,8 @@ pub struct Read {
     pub name: Option<Spanned<String>>,
     /// The station, unless something was missing that cannot be defaulted.
     pub station: Option<Station>,
+    /// The engine that it names, with the place where it does.
+    pub engine: Option<Spanned<String>>,
     /// The files of its other recipes.
     pub recipes: Vec<recipe::Named>,
     /// The text of the file with its pictures' references, if it names one.
@@ -58,6 +61,9 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let is_simulated = top.flag("simulated").is_some_and(|flag| flag.into_inner());
     let deadline_ms = top.whole("deadline_ms", 50..=600_000);
     let queue = top.whole("queue_parts", 1..=64);
+    let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());
+    let deadline = Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64);
+    let (engine, used) = engine::read(&mut top, deadline).unzip();
     let adapter = adapter::read(&mut top);
     let parts_per_minute = top.number("parts_per_minute", 0.01..=100_000.0);
     let inspect_every = top.whole("inspect_every", 1..=1_000_000);
@@ -80,7 +86,6 @@ pub fn read(mut top: Reader<'_>) -> Read {
     let clips = footage::read(top.table("footage"));
     let own_name = name.as_ref().map(|name| name.get_ref().clone());
     top.finish();
-    let whole = |found: Option<Spanned<i64>>, default| found.map_or(default, |n| n.into_inner());
     let station = own_name.zip(camera).zip(trigger).map(|((name, camera), trigger)| Station {
         recipe: recipe.map_or_else(|| name.clone(), |recipe| recipe.into_inner()),
         name,
@@ -92,7 +97,7 @@ pub fn read(mut top: Reader<'_>) -> Read {
         questions: asked.into_iter().map(|asked| asked.question).collect(),
         rules,
         vote,
-        deadline: Duration::from_millis(whole(deadline_ms, DEADLINE_DEFAULT_MS) as u64),
+        deadline,
         queue_parts: whole(queue, QUEUE_DEFAULT_PARTS) as usize,
         parts_per_minute: parts_per_minute.map(|rate| rate.into_inner()),
         inspect_every: whole(inspect_every, 1) as u32,
@@ -102,7 +107,8 @@ pub fn read(mut top: Reader<'_>) -> Read {
         clips,
         recipe_index,
         other_recipes: vec![],
+        engine: used,
         config_digest: String::new(),
     });
-    Read { name, station, recipes, references }
+    Read { name, station, engine, recipes, references }
 }

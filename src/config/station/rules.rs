@@ -24,6 +24,12 @@ const RULES_MAX: usize = 64;
 /// Reads the table, and completes it for what is asked.
 pub fn read(mut table: Reader<'_>, asked: &[Asked]) -> Rules {
     let confidence_min = table.number("confidence_min", 0.0..=1.0).map_or(0.0, |n| n.into_inner());
+    let accepts_unrated = table.flag("accept_without_confidence");
+    if let Some(flag) = accepts_unrated.as_ref().filter(|_| confidence_min <= 0.0) {
+        let title = "`accept_without_confidence` has no effect without `confidence_min`";
+        table.warn(flag.span(), title, "add  confidence_min = 0.8, or remove it");
+    }
+    let accepts_unrated = accepts_unrated.is_some_and(|flag| flag.into_inner());
     let defects = read_defects(&mut table, &classes(asked));
     let fields = read_fields(&mut table, asked);
     let serial = serial_rule(&table, asked);
@@ -31,7 +37,7 @@ pub fn read(mut table: Reader<'_>, asked: &[Asked]) -> Rules {
     let defects_required =
         asked.iter().any(|asked| matches!(asked.question.task, Task::Defects(_)));
     table.finish();
-    Rules { defects, serial, defects_required, confidence_min, fields }
+    Rules { defects, serial, defects_required, confidence_min, accepts_unrated, fields }
 }
 
 /// One class of defect that is asked about, and the severities it may have.
