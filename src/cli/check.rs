@@ -43,10 +43,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// What the configuration means for this machine: problems, and lines for the summary.
 fn capacity(loaded: &Loaded) -> (Vec<Problem>, Vec<String>) {
     let settings = &loaded.settings;
-    if !settings.model.path.exists() {
+    if settings.model.is_none() || !settings.model.path.exists() {
         return (vec![], vec![]); // has been warned of: the model may come later
     }
-    let stations: Vec<Arc<Station>> = loaded.stations.iter().cloned().map(Arc::new).collect();
+    let stations: Vec<Arc<Station>> = loaded
+        .stations
+        .iter()
+        .filter(|station| station.needs_model())
+        .cloned()
+        .map(Arc::new)
+        .collect();
     let plan = match plan::make(settings, &stations, "") {
         Ok(plan) => plan,
         Err(why) => {

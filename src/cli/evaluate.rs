@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
 use crate::evaluate::{self, Miss, Report, Truth};
 use crate::inspection::Inspection;
-use crate::inspector::{Clerk, Decider, EngineModel, Inspector};
+use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
 use crate::station::Station;
 use crate::vlm::Engine;
 use crate::{config, telemetry};
@@ -58,12 +58,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { config, station, model, .. } = arguments;
     let mut asked = Asked::load(config.as_deref(), station.as_deref(), model.as_deref())?;
     asked.station = Arc::new(arguments.adapter.apply(Station::clone(&asked.station))?);
+    if arguments.model.is_some() {
+        // Who names a model wants to know about that one.
+        asked.station = Arc::new(Station { engine: None, ..Station::clone(&asked.station) });
+    }
     let stations = std::slice::from_ref(&asked.station);
-    let loaded = daemon::load_within_memory(&asked.loaded.settings, stations);
-    let engine = loaded.map_err(super::run::exit_of)?.engine;
+    let (model, decider) = super::inspect::model(&asked.loaded.settings, stations)?;
     let bar = simulate::bar(truths.len() as u64, "pictures");
-    let (report, misses) =
-        asked.run(&engine, &arguments.set, &truths, |done, _| bar.set_position(done))?;
+    let (report, misses) = asked
+        .run_with(model, decider, &arguments.set, &truths, |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
     print(&report);
     write(arguments, &report, &misses)
@@ -104,9 +107,20 @@ impl Asked {
     ) -> anyhow::Result<(Report, Vec<Miss>)> {
         let model = EngineModel::new(Arc::clone(engine), std::slice::from_ref(&self.station))
             .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
+        self.run_with(model, Decider::of(engine, None), set, truths, seen)
+    }
+
+    /// The same, asking any `model`.
+    pub(super) fn run_with(
+        &self,
+        model: impl Model,
+        decider: Decider,
+        set: &Path,
+        truths: &[Truth],
+        seen: impl FnMut(u64, &Inspection),
+    ) -> anyhow::Result<(Report, Vec<Miss>)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (device, program) = (&self.loaded.settings.device, daemon::program_digest());
-        let decider = Decider::of(engine, None);
         let clerk = Clerk::new(Arc::clone(&clock), device, decider, &program);
         let mut inspector = Inspector::new(model, clerk);
         let found = evaluate::run(set, truths, &self.station, &mut inspector, &*clock, seen)?;

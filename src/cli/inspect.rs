@@ -7,9 +7,13 @@ use super::{ConfigFile, Exit};
 use crate::clock::{Clock, SystemClock};
 use crate::daemon::{self, DaemonError};
 use crate::frame::{Frame, Rgb8, file};
-use crate::inspector::{Clerk, EngineModel, EvidenceKeeper, Inspector, Part};
+use crate::inspection::Digests;
+use crate::inspector::{
+    Clerk, Decider, EngineModel, EvidenceKeeper, Inspector, Model, Part, RemoteModel,
+};
+use crate::remote::EngineOptions;
 use crate::station::{Station, Vote};
-use crate::{evaluate, telemetry};
+use crate::{config, evaluate, telemetry};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -56,12 +60,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let settings = &loaded.settings;
     let asked = std::slice::from_ref(&station);
-    let loaded = daemon::load_within_memory(settings, asked).map_err(super::run::exit_of)?;
-    let model = EngineModel::new(loaded.engine, asked)
-        .map_err(|error| super::run::exit_of(DaemonError::from(error)))?;
+    let (model, decider) = model(settings, asked)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let program = daemon::program_digest();
-    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, loaded.decider, &program);
+    let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &program);
     let now = clock.now();
     let frame = Frame {
         sequence: 1,
@@ -77,6 +79,28 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let inspection = inspector.inspect(&part, &NamesOnly);
     println!("{}", serde_json::to_string_pretty(&inspection)?);
     super::run::check_named(inspector.clerk())
+}
+
+/// Who answers: the device's own model, or the engine that the station asks. Nobody takes its place here:
+/// whoever tries an engine wants to know how it does.
+pub(super) fn model(
+    settings: &config::Settings,
+    asked: &[Arc<Station>],
+) -> anyhow::Result<(Box<dyn Model>, Decider)> {
+    let failed = |error: DaemonError| super::run::exit_of(error);
+    let used = asked.iter().find_map(|station| station.engine.as_ref());
+    if let Some(used) = used {
+        let named = |options: &&EngineOptions| options.name == used.name;
+        let options = settings.engines.iter().find(named).expect("checked with the configuration");
+        let engine = daemon::engines::open(options).map_err(failed)?;
+        let model = RemoteModel::new(engine, asked, None);
+        let model = model.map_err(|error| failed(DaemonError::from(error)))?;
+        return Ok((Box::new(model), Decider::from(Digests::REMOTE)));
+    }
+    let loaded = daemon::load_within_memory(settings, asked).map_err(failed)?;
+    let model = EngineModel::new(loaded.engine, asked);
+    let model = model.map_err(|error| failed(DaemonError::from(error)))?;
+    Ok((Box::new(model), loaded.decider))
 }
 
 /// The station of this name, or an error that lists those there are.

@@ -8,6 +8,7 @@ mod camera;
 mod check;
 mod demo;
 mod doctor;
+mod engine;
 mod evaluate;
 mod exit;
 mod footage;
@@ -36,8 +37,8 @@ pub use exit::Exit;
 /// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
 /// evaluation's own check failed, a stage is slower than `bench --fail-above` allows, a serial that was
-/// tried does not hold, pictures are not good enough to calibrate by, or what a question must see is too
-/// small; 7 `audit verify` found the audit log broken.
+/// tried does not hold, pictures are not good enough to calibrate by, what a question must see is too
+/// small, or an engine elsewhere does not answer as it must; 7 `audit verify` found the audit log broken.
 #[derive(Parser, Debug)]
 #[command(name = "inspectd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -101,6 +102,9 @@ enum Command {
     /// Print the JSON Schemas of messages, and the AsyncAPI document of their topics.
     #[command(after_help = schema::EXAMPLES)]
     Schema(schema::Arguments),
+    /// Engines elsewhere that stations may ask: list them, or try one.
+    #[command(after_help = engine::EXAMPLES)]
+    Engine(engine::Arguments),
     /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
@@ -151,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Serial(arguments) => serial::run(&arguments),
+        Command::Engine(arguments) => engine::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
