@@ -160,6 +160,16 @@ impl Line {
         })
     }
 
+    /// The station's name.
+    pub fn name(&self) -> &str {
+        &self.station.name
+    }
+
+    /// The engine elsewhere that its station asks, if it asks one.
+    pub fn engine(&self) -> Option<&String> {
+        self.station.engine.as_ref().map(|used| &used.name)
+    }
+
     /// Parts of this station that may wait for the model.
     pub fn queue_parts(&self) -> usize {
         self.station.queue_parts

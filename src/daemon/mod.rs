@@ -13,6 +13,7 @@ mod commands;
 mod commit_times;
 mod connect;
 mod desk;
+pub mod engines;
 mod error;
 mod eye;
 mod filming;
@@ -46,7 +47,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::expected::{Access, ExpectedLists};
 use crate::hard::gpio::{Chips, KernelChips};
-use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model};
+use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model, NoModel, SerialLedger};
 use crate::plc::ExpectHandler;
 use crate::service;
 use crate::station::Station;
@@ -64,6 +65,7 @@ pub use stop::{Stop, on_signal};
 
 use connect::{runtime, say_goodbye, start_edge_node, start_publisher, take_commands};
 use desk::Desk;
+use engines::Engines;
 use line::{Floor, Line};
 use outputs::Outputs;
 use recorder::{Office, Recorder};
@@ -73,6 +75,9 @@ use vitals::Vitals;
 use watchdog::Watchdog;
 use watcher::Watcher;
 use work::{Beside, work};
+
+/// Stands for the model's digest where the device has no model.
+const NO_MODEL: &str = "none";
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
@@ -122,11 +127,16 @@ pub fn run(
 ) -> Result<Summary, DaemonError> {
     let stations: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
     let store = Store::open(&settings.store, Arc::new(SystemClock))?;
+    let needing = |station: &&Arc<Station>| station.needs_model();
+    let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
+    if local.is_empty() {
+        return serve(settings, &stations, options, store, NoModel, Decider::from(NO_MODEL));
+    }
     service::status("Loading the model.");
-    let plan = plan::admit(settings, &stations)?;
-    let spare = plan.spare(&stations);
+    let plan = plan::admit(settings, &local)?;
+    let spare = plan.spare(&local);
     let Loaded { engine, decider } = load_engine(settings)?;
-    let model = EngineModel::new(Arc::clone(&engine), &stations)?;
+    let model = EngineModel::new(Arc::clone(&engine), &local)?;
     // A record names the model by its digest, and hashing goes on since loading began. The cameras
     // are opened, and it is said that all is ready, once the first part that may come would be
     // recorded within its deadline: the rest is hashed while that part is looked at.
@@ -156,6 +166,7 @@ pub fn serve<M: Model + Send>(
     let device = run.computes_on.clone();
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);
     let lists = open_lists(settings, stations)?;
+    let engines = Engines::open(settings, stations)?;
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let stop = options.stop.clone().unwrap_or_else(|| Arc::new(Stop::new(options.parts)));
     let watcher = Arc::new(Watcher::new(Arc::clone(&clock)));
@@ -234,8 +245,8 @@ pub fn serve<M: Model + Send>(
         desk.record_cut_off(&clerk, &recorder)?;
         desk.change(|contract, now| contract.start(now));
     }
-    let ledger = Ledger::new(store.clone(), lists);
-    let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::new(ledger));
+    let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), lists));
+    let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::clone(&ledger));
     let keep = || keeper::run(&store, settings.store.retention, &calls);
     let commands = commands.as_deref();
     let beside = Beside {
@@ -245,8 +256,9 @@ pub fn serve<M: Model + Send>(
         outputs: &outputs,
         vitals: &vitals,
         reloader,
+        ledger: &ledger,
     };
-    let seen = work(lines, inspector, &recorder, &stop, &runtime, &beside, keep);
+    let seen = work(lines, engines, inspector, &recorder, &stop, &runtime, &beside, keep);
     for (station, clips) in &clips {
         clips.finish();
         telemetry::clips_stopped(station, &clips.counts());

@@ -1,12 +1,13 @@
 //! The threads of a run: one a station, one for the model, and those beside them.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use super::DaemonError;
 use super::commands::Commands;
 use super::desk::InHand;
+use super::engines::{self, Engines, Errand, Intake, Turns, Work};
 use super::line::{Line, Out};
 use super::outputs::Outputs;
 use super::picture_watch::PictureWatch;
@@ -17,7 +18,7 @@ use super::vitals::{Pulse, Vitals};
 use super::watcher::Watcher;
 use crate::fault;
 use crate::inspection::Inspection;
-use crate::inspector::{Clerk, Inspector, Model};
+use crate::inspector::{Clerk, Inspector, Model, RemoteModel, SerialLedger};
 use crate::verdict::Reason;
 use crate::vlm::progress;
 
@@ -32,11 +33,13 @@ pub struct Beside<'b> {
     pub outputs: &'b Outputs,
     pub vitals: &'b Vitals,
     pub reloader: Option<Arc<Reloader>>,
+    pub ledger: &'b Arc<dyn SerialLedger>,
 }
 
 /// Runs the threads to their end and answers the frames delivered and dropped.
 pub fn work<M: Model + Send>(
     lines: Vec<Line>,
+    engines: Engines,
     mut inspector: Inspector<M>,
     recorder: &Recorder,
     stop: &Arc<Stop>,
@@ -46,6 +49,9 @@ pub fn work<M: Model + Send>(
 ) -> Result<(u64, u64), DaemonError> {
     let room = lines.iter().map(Line::queue_parts).sum();
     let (sender, parts) = flume::bounded::<InHand>(room);
+    let (queues, errands) = engines.into_queues(&lines);
+    let turns = Turns::default();
+    let (turns, here) = (&turns, Here { recorder, stop });
     let signals = runtime.spawn(stop::on_signal(Arc::clone(stop)));
     let hangups = runtime.spawn(reload::on_signal(beside.reloader.clone()));
     let vitals = beside.vitals;
@@ -58,7 +64,8 @@ pub fn work<M: Model + Send>(
         let watched: Vec<_> = lines
             .into_iter()
             .map(|line| {
-                let sender = sender.clone();
+                let elsewhere = queues.iter().find_map(|queue| queue.sender_for(line.name()));
+                let sender = elsewhere.unwrap_or_else(|| sender.clone());
                 scope.spawn(move || line.run(&Out { parts: &sender, recorder }))
             })
             .collect();
@@ -66,7 +73,17 @@ pub fn work<M: Model + Send>(
         scope.spawn(keep);
         let _ends = recorder.keeping();
         let pulse = vitals.pulse_with("model", progress::steps);
-        inspect_all(&parts, &mut inspector, recorder, stop, &pulse);
+        for queue in queues {
+            let (model, intake) = queue.into_intake();
+            let intake = Arc::new(intake);
+            for _ in 0..model.engine().options().parallel {
+                let (model, intake) = (model.clone(), Arc::clone(&intake));
+                let inspector = Inspector::new(model, beside.clerk.clone())
+                    .with_ledger(Arc::clone(beside.ledger));
+                scope.spawn(move || inspect_elsewhere(&intake, turns, inspector, here));
+            }
+        }
+        inspect_all(&parts, &errands, turns, &mut inspector, here, &pulse);
         let seen = watched.into_iter().fold((0, 0), |sum, line| {
             let (delivered, dropped) = line.join().unwrap_or((0, 0));
             (sum.0 + delivered, sum.1 + dropped)
@@ -87,37 +104,33 @@ pub fn work<M: Model + Send>(
     }
 }
 
-/// The model's thread: looks at parts until every line has ended.
+/// Where records go, and whether they still are to be.
+#[derive(Clone, Copy)]
+struct Here<'h> {
+    recorder: &'h Recorder,
+    stop: &'h Stop,
+}
+
+/// The model's thread: looks at parts, and answers for engines that failed, until every line has ended.
 fn inspect_all<M: Model>(
     parts: &flume::Receiver<InHand>,
+    errands: &flume::Receiver<Errand>,
+    turns: &Turns,
     inspector: &mut Inspector<M>,
-    recorder: &Recorder,
-    stop: &Stop,
+    here: Here<'_>,
     pulse: &Pulse,
 ) {
-    let mut pictures = PictureWatch::default();
     loop {
         pulse.rest();
-        let Ok(InHand { mut part, hand }) = parts.recv() else { return };
+        let Some(work) = engines::next_work(parts, errands) else { return };
         pulse.beat();
-        fault::point(fault::MODEL_ASKED);
-        if stop.is_set() && !stop.all_triggered() {
-            // The part in hand was finished; those that still wait are recorded, not dropped.
-            let stopped = Reason::new("stopped", "The daemon was stopped before it looked.");
-            part.missed = Some(stopped);
+        match work {
+            Work::Errand(errand) => errand.run(inspector),
+            Work::Part(part) => {
+                fault::point(fault::MODEL_ASKED);
+                inspect(part, inspector, &|| turns.enter(), here);
+            }
         }
-        let mut early = |partial: Inspection| hand.record_partial(&partial, recorder);
-        let inspection = inspector.inspect_telling(&part, recorder, &mut early);
-        if let Some(well) = model_did_well(&inspection) {
-            hand.desk().change(|contract, now| contract.model_answered(well, now));
-        }
-        let station = Arc::clone(&part.station);
-        let seen = inspection.clone();
-        hand.record(inspection, recorder);
-        pictures.see(&station, &seen, hand.desk(), recorder);
-        // The ticket before the place: who is told that there is a place finds one.
-        drop(part);
-        drop(hand);
     }
 }
 
@@ -128,6 +141,51 @@ async fn tick(pulse: Arc<Pulse>) {
         every.tick().await;
         pulse.beat();
     }
+}
+
+/// One of the threads of an engine elsewhere: the same. It has no pulse, as no question waits longer than its
+/// time-out.
+fn inspect_elsewhere(
+    intake: &Intake,
+    turns: &Turns,
+    mut inspector: Inspector<RemoteModel>,
+    here: Here<'_>,
+) {
+    while let Some((part, place)) = intake.take(turns) {
+        inspect(part, &mut inspector, &|| place.enter(), here);
+    }
+}
+
+/// Looks at one part and records it. `enter` waits for its turn to be judged and recorded.
+fn inspect<'t, M: Model>(
+    in_hand: InHand,
+    inspector: &mut Inspector<M>,
+    enter: &dyn Fn() -> MutexGuard<'t, PictureWatch>,
+    here: Here<'_>,
+) {
+    let (InHand { mut part, hand }, Here { recorder, stop }) = (in_hand, here);
+    if stop.is_set() && !stop.all_triggered() {
+        // The part in hand was finished; those that still wait are recorded, not dropped.
+        let stopped = Reason::new("stopped", "The daemon was stopped before it looked.");
+        part.missed = Some(stopped);
+    }
+    let mut early = |partial: Inspection| hand.record_partial(&partial, recorder);
+    let mut turn = None;
+    let inspection =
+        inspector.inspect_in_turn(&part, recorder, &mut early, &mut || turn = Some(enter()));
+    if let Some(well) = model_did_well(&inspection) {
+        hand.desk().change(|contract, now| contract.model_answered(well, now));
+    }
+    let station = Arc::clone(&part.station);
+    let seen = inspection.clone();
+    hand.record(inspection, recorder);
+    if let Some(pictures) = &mut turn {
+        pictures.see(&station, &seen, hand.desk(), recorder);
+    }
+    drop(turn);
+    // The ticket before the place: who is told that there is a place finds one.
+    drop(part);
+    drop(hand);
 }
 
 /// Whether the model answered anything; `None` if it had no chance to.

@@ -115,6 +115,16 @@ pub fn computes_on_cpu(why: &str) {
     warn!(why, "NO GPU: the model computes on the CPU, many times slower.");
 }
 
+/// An engine elsewhere failed and is left alone for a while.
+pub fn engine_rests(engine: &str, why: &str, rest_s: f64) {
+    warn!(engine, why, rest_s, "Engine fails: it is left alone.");
+}
+
+/// It answers again.
+pub fn engine_answers(engine: &str) {
+    info!(engine, "Engine answers again.");
+}
+
 /// A part was decided and recorded.
 pub fn decided(inspection: &Inspection, audit_sequence: i64) {
     info!(
