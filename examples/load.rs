@@ -106,7 +106,7 @@ impl Model for Good {
             tokens: TokenCounts::default(),
             timings: Timings::default(),
         };
-        Reply { prompt: "is it good?".to_owned(), answer: Ok(answer) }
+        Reply::new("is it good?", Ok(answer))
     }
 }
 

@@ -25,7 +25,7 @@ struct Mute<'a>(&'a Mutex<u32>);
 impl Model for Mute<'_> {
     fn ask(&mut self, _: &Station, _: &Question, _: &[&Crop], _: Instant) -> Reply {
         *self.0.lock().unwrap() += 1;
-        Reply { prompt: "asked".into(), answer: Err("says nothing".into()) }
+        Reply::new("asked", Err("says nothing".into()))
     }
 }
 

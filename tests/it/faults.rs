@@ -38,7 +38,7 @@ struct Quick;
 
 impl Model for Quick {
     fn ask(&mut self, _: &Station, _: &Question, _: &[&Crop], _: Instant) -> Reply {
-        Reply { prompt: "quick".into(), answer: Err("this model answers nothing".into()) }
+        Reply::new("quick", Err("this model answers nothing".into()))
     }
 }
 

@@ -58,6 +58,7 @@ mod quality;
 mod quantize;
 mod recover;
 mod reload;
+mod remote;
 mod replay;
 mod retention;
 #[cfg(feature = "gst")]

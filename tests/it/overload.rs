@@ -23,7 +23,7 @@ struct Gated(flume::Receiver<()>);
 impl Model for Gated {
     fn ask(&mut self, _: &Station, _: &Question, _: &[&Crop], _: Instant) -> Reply {
         let _ = self.0.recv();
-        Reply { prompt: "gated".into(), answer: Err("this model answers nothing".into()) }
+        Reply::new("gated", Err("this model answers nothing".into()))
     }
 }
 

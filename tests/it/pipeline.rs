@@ -30,7 +30,7 @@ impl Model for Script {
         assert_eq!(crops.len(), question.regions.len());
         self.clock.advance(self.takes);
         let answer = if question.name == "serial" { &self.serial } else { &self.defects };
-        Reply { prompt: "scripted".into(), answer: answer.clone() }
+        Reply::new("scripted", answer.clone())
     }
 }
 

@@ -45,7 +45,7 @@ impl Model for Reads {
             tokens: TokenCounts::default(),
             timings: Timings::default(),
         };
-        Reply { prompt: "scripted".into(), answer: Ok(answer) }
+        Reply::new("scripted", Ok(answer))
     }
 }
 
@@ -238,7 +238,8 @@ fn a_record_may_not_be_forged_by_a_proposal_of_its_own() {
             accepted: true,
         }),
     };
-    let finding = Finding { question: "serial".into(), region: "r".into(), seen, confidence: 1.0 };
+    let (question, region) = ("serial".into(), "r".into());
+    let finding = Finding { question, region, seen, confidence: 1.0, is_unrated: false };
     let verdict = judge(&[finding], &rules, &[]);
     assert!(verdict.reasons.iter().any(|reason| reason.code == "serial_check_digit"));
 }
@@ -378,8 +379,13 @@ fn a_missing_fact_never_passes() {
     let line = Line::new("", "unique_within = \"30d\"");
     let rules = line.station("demo").rules;
     let serial = Seen::Serial { value: Some("A7K2M9PX".into()), proposed: None };
-    let finding =
-        |seen| Finding { question: "q".into(), region: "r".into(), seen, confidence: 1.0 };
+    let finding = |seen| Finding {
+        question: "q".into(),
+        region: "r".into(),
+        seen,
+        confidence: 1.0,
+        is_unrated: false,
+    };
     let findings = [finding(serial), finding(Seen::Inspected { count: 0 })];
     let verdict = judge(&findings, &rules, &[]);
     assert_eq!(verdict.outcome, Outcome::Review);

@@ -53,7 +53,7 @@ impl Model for Script<'_> {
             tokens: TokenCounts::default(),
             timings: Timings::default(),
         };
-        Reply { prompt: "asked".into(), answer: Ok(answer) }
+        Reply::new("asked", Ok(answer))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod courses;
 pub mod degrade;
 pub mod delivery;
 pub mod edge;
+pub mod engine_server;
 #[cfg(feature = "fault-points")]
 pub mod faulty_link;
 pub mod host_application;

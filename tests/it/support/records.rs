@@ -74,6 +74,7 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
             prompt: "<|user|>\nRead the \"serial\".<|end|>\n".into(),
             answer: None,
             error: Some("made up".into()),
+            answered_by: None,
         }],
         findings,
         serial_facts: vec![],
@@ -91,7 +92,13 @@ pub fn inspection(station: &str, job_id: u64) -> Inspection {
 }
 
 fn finding(seen: Seen) -> Finding {
-    Finding { question: "q".into(), region: "label".into(), seen, confidence: 0.75 }
+    Finding {
+        question: "q".into(),
+        region: "label".into(),
+        seen,
+        confidence: 0.75,
+        is_unrated: false,
+    }
 }
 
 /// The machine's clock, as a store takes it.

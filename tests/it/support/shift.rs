@@ -39,7 +39,7 @@ impl Model for ByPicture {
                 format!("{{\"legible\":true,\"serial\":\"{serial}\"}}")
             }
         };
-        Reply { prompt: "by picture".into(), answer: Ok(answer_of(&text)) }
+        Reply::new("by picture", Ok(answer_of(&text)))
     }
 }
 
