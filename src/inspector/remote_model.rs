@@ -129,14 +129,12 @@ impl RemoteModel {
 }
 
 fn prepare(question: &Question) -> Result<remote::Question, super::engine_model::Why> {
-    let ready = remote::Question::new(&question.name, &question.task.answer()?)?;
-    Ok(remote::Question {
-        system: question.system.clone(),
-        examples: question.examples.clone(),
-        text: question.text.clone(),
-        sampling: question.sampling.clone(),
-        ..ready
-    })
+    let mut ready = remote::Question::new(&question.name, &question.task.answer()?)?;
+    ready.system.clone_from(&question.system);
+    ready.examples.clone_from(&question.examples);
+    ready.text.clone_from(&question.text);
+    ready.sampling.clone_from(&question.sampling);
+    Ok(ready)
 }
 
 impl Model for RemoteModel {

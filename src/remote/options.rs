@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn an_address_becomes_that_of_questions() {
-        let url = |kind, url, version| Endpoint::parse(kind, url, version).map(|one| one.url());
+        let url = |kind, url: &str, version| Endpoint::parse(kind, url, version).map(|one| one.url());
         let same = "http://gpu:8000/v1/chat/completions";
         for base in ["http://gpu:8000/v1", "http://gpu:8000/v1/", same] {
             assert_eq!(url(Kind::OpenAi, base, None).as_deref(), Ok(same), "{base}");

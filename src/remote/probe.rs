@@ -141,12 +141,9 @@ fn ask(options: &EngineOptions, pictures: &[Vec<u8>]) -> Result<Told, String> {
     let colours = ["red", "green", "blue"].map(str::to_owned).to_vec();
     let field = FieldSpec { name: "colour".to_owned(), kind: FieldKind::Choice(colours) };
     let spec = AnswerSpec::fields(vec![field]).map_err(|why| why.to_string())?;
-    let question = Question::new("colour", &spec).map_err(|why| why.to_string())?;
-    let question = Question {
-        system: "You are a precise visual analyst.".to_owned(),
-        text: "Which colour does the picture have? Answer in JSON.".to_owned(),
-        ..question
-    };
+    let mut question = Question::new("colour", &spec).map_err(|why| why.to_string())?;
+    "You are a precise visual analyst.".clone_into(&mut question.system);
+    "Which colour does the picture have? Answer in JSON.".clone_into(&mut question.text);
     let engine = Engine::with_pace(options, Box::new(|_, _| ()), Box::new(RealPace))?;
     // A second try would hide the first failure.
     let deadline = Instant::now() + options.timeout + Duration::from_millis(50);

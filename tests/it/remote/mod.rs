@@ -43,12 +43,10 @@ fn quiet() -> Tell {
 fn question() -> Question {
     let template = Template::parse("####", "ABCDEFGHKMPX0123456789").expect("a template");
     let spec = AnswerSpec::serial(&SerialSpec::new(template)).expect("an answer");
-    let question = Question::new("serial", &spec).expect("a grammar");
-    Question {
-        system: "Be exact.".to_owned(),
-        text: "Read the serial number.".to_owned(),
-        ..question
-    }
+    let mut question = Question::new("serial", &spec).expect("a grammar");
+    "Be exact.".clone_into(&mut question.system);
+    "Read the serial number.".clone_into(&mut question.text);
+    question
 }
 
 /// Asks once, with time enough.

@@ -57,14 +57,14 @@ fn ask_all(options: &EngineOptions, pictures: &[Vec<u8>]) {
     let (mut answered, mut rated, mut cut) = (0, 0, 0);
     for (name, spec) in specs() {
         for seed in 0..5 {
-            let sampling = Sampling {
+            let mut question = Question::new(name, &spec).expect("a grammar");
+            "Answer in JSON.".clone_into(&mut question.text);
+            question.sampling = Sampling {
                 temperature: 1.0,
                 seed,
                 max_tokens: spec.budget_tokens(),
                 ..Sampling::default()
             };
-            let question = Question::new(name, &spec).expect("a grammar");
-            let question = Question { text: "Answer in JSON.".to_owned(), sampling, ..question };
             let deadline = Instant::now() + Duration::from_secs(120);
             let told = engine.ask(&question, pictures, deadline);
             match &told.answer {
