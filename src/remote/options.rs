@@ -115,7 +115,9 @@ impl Endpoint {
         api_version: Option<&str>,
     ) -> Result<Endpoint, EndpointError> {
         let bad = |why: &str| Err(EndpointError(why.to_owned()));
-        let Ok(uri) = url.parse::<Uri>() else { return bad("it is not an address") };
+        let Ok(uri) = url.parse::<Uri>() else {
+            return bad("it is no address that begins with http:// or https://");
+        };
         let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme @ ("http" | "https")), Some(authority)) => (scheme, authority),
             _ => return bad("it must begin with http:// or https:// and name a host"),
@@ -224,7 +226,8 @@ mod tests {
 
     #[test]
     fn an_address_becomes_that_of_questions() {
-        let url = |kind, url: &str, version| Endpoint::parse(kind, url, version).map(|one| one.url());
+        let url =
+            |kind, url: &str, version| Endpoint::parse(kind, url, version).map(|one| one.url());
         let same = "http://gpu:8000/v1/chat/completions";
         for base in ["http://gpu:8000/v1", "http://gpu:8000/v1/", same] {
             assert_eq!(url(Kind::OpenAi, base, None).as_deref(), Ok(same), "{base}");

@@ -198,7 +198,7 @@ mod tests {
             ("```json\n{}", "does not begin"),
             ("Sure! {}", "does not begin"),
             (&good[..20], "is not the end of it"),
-            (&format!("{good} I am sure."), "is not followed"),
+            (&format!("{good}."), "is not followed"),
             (&format!("{good}{good}"), "bytes, "),
             (r#"{"serial":"A1B2","legible":true}"#, "is not followed"),
             (r#"{"legible":true,"legible":true,"serial":"A1B2"}"#, "bytes, "),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use inspectd::remote::engine::Tell;
 use inspectd::remote::{BreakerOptions, Engine, EngineOptions, Told};
 
 use super::{GOOD, PATIENCE, Turned, failure, options, question};
@@ -18,8 +19,7 @@ fn engine(server: &EngineServer, pace: &Turned) -> (Engine, Heard) {
     let options = EngineOptions { breaker, ..options(&server.url()) };
     let heard = Heard::default();
     let hears = Arc::clone(&heard);
-    let tell =
-        Box::new(move |_: &str, told: Result<(), _>| hears.lock().unwrap().push(told.is_ok()));
+    let tell: Tell = Box::new(move |_, told| hears.lock().unwrap().push(told.is_ok()));
     (Engine::with_pace(&options, tell, Box::new(pace.clone())).expect("an engine"), heard)
 }
 

@@ -30,7 +30,7 @@ fn an_engine_is_read_with_every_key() {
                deployment = \"blue\"\n";
     let keys = "engine = \"gpu\"\nfallback = \"local\"\nfallback_reserve_ms = 4000\n";
     let loaded = load(&format!("{GPU}{all}"), keys).unwrap_or_else(|words| panic!("{words}"));
-    let [gpu, azure] = &loaded.settings.engines[..] else { panic!("two engines") };
+    let [azure, gpu] = &loaded.settings.engines[..] else { panic!("two engines") };
     assert_eq!(
         (gpu.name.as_str(), gpu.kind, gpu.form),
         ("gpu", Kind::OpenAi, AnswerForm::JsonObject)

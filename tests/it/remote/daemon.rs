@@ -82,7 +82,7 @@ fn records(site: &Site) -> BTreeMap<String, Vec<Record>> {
 
 fn verify(site: &Site) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inspectd"));
-    command.args(["audit", "verify", "--config"]).arg(&site.file).stdout(Stdio::null());
+    command.args(["audit", "--config"]).arg(&site.file).arg("verify").stdout(Stdio::null());
     assert_eq!(command.status().expect("it runs").code(), Some(0), "the log is whole");
 }
 
@@ -123,7 +123,7 @@ fn neither_station_waits_for_the_other() {
     let records = records(&site);
     assert_eq!((records["demo"].len(), records["far"].len()), (12, 12));
     assert!(records["far"].iter().all(|record| record.verdict == Outcome::Pass));
-    let jobs: Vec<u64> = records["far"].iter().map(|record| record.job_id).collect();
+    let jobs: Vec<i64> = records["far"].iter().map(|record| record.job_id).collect();
     assert!(jobs.windows(2).all(|pair| pair[0] < pair[1]), "in their order: {jobs:?}");
     verify(&site);
 }
@@ -133,13 +133,13 @@ fn a_server_that_is_killed_loses_nothing_and_the_own_model_takes_over() {
     let server = EngineServer::start(|asked, _| right(asked));
     let keys = "fallback = \"local\"\nfallback_reserve_ms = 500000\n";
     let engine = "timeout_s = 60\nparallel = 2\nbreaker_open_s = 3600\nbreaker_open_max_s = 3600\n";
-    let site = site(40, &server.url(), keys, engine);
+    let site = site(14, &server.url(), keys, engine);
     let mut daemon = Daemon::start(&site);
     wait_for(&site, "far", 5);
     drop(server);
     assert_eq!(daemon.end(), Some(0));
     let records = records(&site);
-    assert_eq!((records["demo"].len(), records["far"].len()), (40, 40));
+    assert_eq!((records["demo"].len(), records["far"].len()), (14, 14));
     let mut own = 0;
     for record in &records["far"] {
         let inspection = record.inspection().expect("readable");
@@ -151,7 +151,7 @@ fn a_server_that_is_killed_loses_nothing_and_the_own_model_takes_over() {
         own += usize::from(fallen > 0);
         assert_eq!(inspection.digests.model == "remote", fallen == 0);
     }
-    assert!((1..40).contains(&own), "{own} parts by the own model");
+    assert!((1..14).contains(&own), "{own} parts by the own model");
     verify(&site);
 }
 
@@ -159,18 +159,23 @@ fn a_server_that_is_killed_loses_nothing_and_the_own_model_takes_over() {
 fn without_a_fallback_parts_go_to_review_and_no_model_is_needed() {
     let server =
         EngineServer::start(|asked, before| if before < 4 { right(asked) } else { Act::Close });
-    let site = site(8, &server.url(), "", "breaker_open_s = 3600\nbreaker_open_max_s = 3600\n");
+    let site = site(
+        8,
+        &server.url(),
+        "",
+        "parallel = 1\nbreaker_open_s = 3600\nbreaker_open_max_s = 3600\n",
+    );
     std::fs::remove_file(site.dir.path().join("stations/demo.toml")).expect("removed");
     let main = std::fs::read_to_string(&site.file).expect("readable");
     let without = main.replace("[model]\npath = \"model\"\n", "");
     assert_ne!(without, main);
-    std::fs::write(&site.file, without.replace("parallel = 2\n", "")).expect("written");
+    std::fs::write(&site.file, without).expect("written");
     std::fs::remove_dir_all(site.dir.path().join("model")).expect("removed");
     assert_eq!(Daemon::start(&site).end(), Some(0));
     let records = records(&site);
     assert_eq!(records["far"].len(), 8);
     let passed = records["far"].iter().filter(|record| record.verdict == Outcome::Pass).count();
-    assert!((1..=2).contains(&passed), "{passed}: two questions a part, four answers");
+    assert_eq!(passed, 2, "two questions a part, four answers");
     assert!(records["far"].iter().all(|record| record.verdict != Outcome::Fail));
     let last = records["far"].last().expect("records").inspection().expect("readable");
     assert_eq!(last.verdict.reasons[0].code, "engine_resting", "{:?}", last.verdict);

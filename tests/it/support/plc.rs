@@ -52,7 +52,7 @@ impl Model for Told {
             (_, "defects") => Ok(r#"{"inspectable":true,"defects":[]}"#),
             _ => Ok(r#"{"legible":true,"serial":"A7K2M9PX"}"#),
         };
-        Reply { prompt: "told".into(), answer: answer.map(answer_of) }
+        Reply::new("told", answer.map(answer_of))
     }
 }
 
