@@ -1,7 +1,7 @@
 //! Builds the parts, joins them with bounded channels, starts and stops them.
 //!
 //! One thread a station pulls frames and decides what is to be looked at; one thread owns the model
-//! and looks; one keeps the log's disk in order; tokio carries the messages. The threads meet in a
+//! and looks, and a few ask each engine elsewhere; one keeps the log's disk in order; tokio carries the messages. The threads meet in a
 //! bounded queue of parts. Whoever decides about a part, by looking or by missing it, hands the record to the `Recorder`, so that
 //! every trigger ends as a committed record: one, or, where the deadline passed or the verdict stood
 //! early, one and the update of it. Where the line's controller has a contract with a station, one

@@ -213,7 +213,9 @@ fn costs(
 
 fn planned(card: &ModelCard, station: &Station, cost: StationCost, speed: &Speed) -> Planned {
     let part = speed.part(&cost);
-    let demand = station.parts_per_minute.map(|parts_per_minute| Demand {
+    // A model that only stands in for another one need not keep up with the line.
+    let rate = station.parts_per_minute.filter(|_| station.engine.is_none());
+    let demand = rate.map(|parts_per_minute| Demand {
         station: station.name.clone(),
         parts_per_minute,
         inspect_every: station.inspect_every,

@@ -1,7 +1,8 @@
 //! One part in, one inspection out: the only place where the steps meet.
 //!
 //! Whatever goes wrong on the way becomes data: a `review` with its reason, and a record. The
-//! inspector is synchronous and runs on the one thread that owns the model.
+//! inspector is synchronous: one runs on the thread that owns the model, and one on each of the threads
+//! that ask an engine elsewhere.
 
 mod adapters;
 mod clerk;

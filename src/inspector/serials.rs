@@ -8,8 +8,8 @@ use crate::verdict::serial::{
 
 /// Looks serials up. The daemon's stands on the record and the lists of expected serials.
 ///
-/// There is no race between two parts: all are looked up, judged and committed by the one thread
-/// that owns the model, one after the other.
+/// There is no race between two parts: all are looked up, judged and committed one after the other, by the
+/// thread that owns the model or in the turn of [`super::Inspector::inspect_in_turn`].
 pub trait SerialLedger: Send + Sync {
     /// What the list of `station` says about `reading`; of `look_alikes`, those of the list.
     ///
