@@ -41,14 +41,14 @@ fn of(form: &Form) -> Value {
             number(spec.digits, -end, end)
         }
         Form::Text { max_chars } => {
-            json!({ "type": "string", "minLength": 1, "maxLength": max_chars, "pattern": printable() })
+            json!({ "type": "string", "minLength": 1, "maxLength": max_chars, "pattern": printable(*max_chars) })
         }
         Form::Serial(serial) if serial.strict => {
             json!({ "type": "string", "pattern": format!("^{}$", serial.template.regex()) })
         }
         Form::Serial(serial) => {
             let class = super::pattern::class_of(&serial.template.characters());
-            json!({ "type": "string", "minLength": 1, "maxLength": serial.longest(), "pattern": format!("^{class}+$") })
+            json!({ "type": "string", "minLength": 1, "maxLength": serial.longest(), "pattern": format!("^{class}{{1,{}}}$", serial.longest()) })
         }
         Form::List { item, max } => json!({ "type": "array", "items": of(item), "maxItems": max }),
         Form::Record(members) => {
@@ -66,13 +66,14 @@ fn number(places: u8, min: f64, max: f64) -> Value {
     json!({ "type": "number", "minimum": min, "maximum": max, "multipleOf": step })
 }
 
-/// A string without characters that cannot be seen.
-fn printable() -> String {
+/// A string without characters that cannot be seen. The bound stands in the pattern, too: llama.cpp's server
+/// takes no notice of a length beside a pattern.
+fn printable(max_chars: usize) -> String {
     let ranges: String = UNPRINTABLE
         .iter()
         .map(|(low, high)| format!("{}-{}", escape(*low), escape(*high)))
         .collect();
-    format!("^[^{ranges}]+$")
+    format!("^[^{ranges}]{{1,{max_chars}}}$")
 }
 
 /// `\uXXXX` where that suffices; the few above are written as they are, which every reader of patterns takes.
