@@ -258,7 +258,7 @@ pub fn serve<M: Model + Send>(
         reloader,
         ledger: &ledger,
     };
-    let seen = work(lines, engines, inspector, &recorder, &stop, &runtime, &beside, keep);
+    let seen = work((lines, engines), inspector, &recorder, &stop, &runtime, &beside, keep);
     for (station, clips) in &clips {
         clips.finish();
         telemetry::clips_stopped(station, &clips.counts());

@@ -36,10 +36,9 @@ pub struct Beside<'b> {
     pub ledger: &'b Arc<dyn SerialLedger>,
 }
 
-/// Runs the threads to their end and answers the frames delivered and dropped.
+/// Runs the threads of `lines`, of the engines that they ask and of the model to their end; answers the frames delivered and dropped.
 pub fn work<M: Model + Send>(
-    lines: Vec<Line>,
-    engines: Engines,
+    (lines, engines): (Vec<Line>, Engines),
     mut inspector: Inspector<M>,
     recorder: &Recorder,
     stop: &Arc<Stop>,

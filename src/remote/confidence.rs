@@ -26,12 +26,17 @@ pub fn of(content: &str, fields: &[FieldBytes], tokens: &[Token]) -> Option<Vec<
     fields.iter().map(|field| one(field, tokens, &places)).collect()
 }
 
-/// Which bytes of `content` each token stands for. A token that ends an answer stands for none, and so does
-/// white space before it that the server took off.
+/// Which bytes of `content` each token stands for. Those before and behind it stand for none: what ends an
+/// answer, white space, a fence of code or a train of thought that the server took off. Where the text
+/// stands there twice nobody knows which one counts.
 fn places(content: &str, tokens: &[Token]) -> Option<Vec<Range<usize>>> {
     let told: Vec<u8> = tokens.iter().flat_map(|token| token.bytes.iter().copied()).collect();
-    let before = told.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    let starts = (0..=before).find(|&skip| told[skip..].starts_with(content.as_bytes()))?;
+    let mut found = told.windows(content.len().max(1)).enumerate();
+    let mut next = || found.find(|(_, piece)| *piece == content.as_bytes()).map(|(at, _)| at);
+    let starts = next()?;
+    if next().is_some() {
+        return None;
+    }
     let mut at = 0;
     let range = |token: &Token| {
         let (start, end) = (at, at + token.bytes.len());
@@ -88,6 +93,8 @@ mod tests {
         assert!((found[0].min_token_probability - 0.5f64.powi(5)).abs() < 1e-12);
         let spaced = of(TEXT, &fields, &tokens(" \n|{\"serial\": \"|A1B2\"}")).expect("told");
         assert_eq!(spaced[0].tokens, 2, "white space that was taken off counts for nothing");
+        let fenced = of(TEXT, &fields, &tokens("```json\n|{\"serial\": \"A1|B2\"}|\n```"));
+        assert_eq!(fenced.expect("told")[0].tokens, 2, "nor does a fence");
     }
 
     #[test]
@@ -96,6 +103,7 @@ mod tests {
         assert_eq!(of(TEXT, &fields, &[]), None);
         assert_eq!(of(TEXT, &fields, &tokens("{\"serial\": \"A1|C2\"}")), None, "another text");
         assert_eq!(of(TEXT, &fields, &tokens("{\"serial\": \"A1|B2")), None, "it ends too soon");
+        assert_eq!(of(TEXT, &fields, &tokens(&format!("{TEXT}|{TEXT}"))), None, "which of them?");
         let mut sure = tokens("{\"serial\": \"A1|B2\"}");
         for logprob in [0.0, 0.1, f64::NAN, f64::INFINITY] {
             sure.iter_mut().for_each(|token| token.logprob = logprob);
