@@ -47,7 +47,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::expected::{Access, ExpectedLists};
 use crate::hard::gpio::{Chips, KernelChips};
-use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model, NoModel, SerialLedger};
+use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model, NoModel, Questions, SerialLedger};
 use crate::plc::ExpectHandler;
 use crate::service;
 use crate::station::Station;
@@ -129,8 +129,14 @@ pub fn run(
     let store = Store::open(&settings.store, Arc::new(SystemClock))?;
     let needing = |station: &&Arc<Station>| station.needs_model();
     let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
+    let renewed = |questions: Option<Arc<Questions>>| {
+        let files = options.config.clone();
+        let files = files.map(|path| -> Arc<dyn Renewal> { Arc::new(FromFiles { path, questions }) });
+        Options { renewal: options.renewal.clone().or(files), ..options.clone() }
+    };
     if local.is_empty() {
-        return serve(settings, &stations, options, store, NoModel, Decider::from(NO_MODEL));
+        let (model, decider) = (NoModel, Decider::from(NO_MODEL));
+        return serve(settings, &stations, &renewed(None), store, model, decider);
     }
     service::status("Loading the model.");
     let plan = plan::admit(settings, &local)?;
@@ -141,10 +147,7 @@ pub fn run(
     // are opened, and it is said that all is ready, once the first part that may come would be
     // recorded within its deadline: the rest is hashed while that part is looked at.
     engine.pending_digest().wait_until_within(spare).map_err(DaemonError::model)?;
-    let renewal = options.config.clone().map(|path| -> Arc<dyn Renewal> {
-        Arc::new(FromFiles { path, questions: model.questions() })
-    });
-    let options = Options { renewal: options.renewal.clone().or(renewal), ..options.clone() };
+    let options = renewed(Some(model.questions()));
     serve(settings, &stations, &options, store, model, decider)
 }
 

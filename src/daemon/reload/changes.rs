@@ -70,6 +70,7 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
     let tables = [
         ("[device] name", old.device != new.device),
         ("[model]", old.model != new.model),
+        ("[engines]", old.engines != new.engines),
         ("[database]", database != new.store),
         ("[broker]", broker != new.broker),
         ("[sparkplug]", sparkplug != new.sparkplug),
@@ -87,6 +88,7 @@ fn fixed_in(old: &Station, new: &Station) -> impl Iterator<Item = &'static str> 
     };
     let facts = [
         ("[plc]", old.plc != new.plc),
+        ("`engine` or `fallback`", old.engine != new.engine),
         ("[gpio] or `modbus_base`", old.outputs != new.outputs),
         ("[footage]", old.clips != new.clips),
         ("`queue_parts`", old.queue_parts != new.queue_parts),

@@ -43,8 +43,9 @@ pub trait Renewal: Debug + Send + Sync {
 pub struct FromFiles {
     /// The main file.
     pub path: PathBuf,
-    /// The engine's questions.
-    pub questions: Arc<Questions>,
+    /// The questions to the device's own model; `None`: it has none, and engines elsewhere prepare theirs when
+    /// they are asked.
+    pub questions: Option<Arc<Questions>>,
 }
 
 impl Debug for FromFiles {
@@ -62,8 +63,11 @@ impl Renewal for FromFiles {
     }
 
     fn prepare(&self, settings: &Settings, stations: &[Arc<Station>]) -> Result<(), String> {
-        plan::admit(settings, stations).map_err(|why| why.to_string())?;
-        self.questions.prepare(stations).map_err(|why| why.to_string())
+        let Some(questions) = &self.questions else { return Ok(()) };
+        let needing = |station: &&Arc<Station>| station.needs_model();
+        let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
+        plan::admit(settings, &local).map_err(|why| why.to_string())?;
+        questions.prepare(&local).map_err(|why| why.to_string())
     }
 }
 
