@@ -47,7 +47,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::expected::{Access, ExpectedLists};
 use crate::hard::gpio::{Chips, KernelChips};
-use crate::inspector::{Clerk, Decider, EngineModel, Inspector, Model, NoModel, Questions, SerialLedger};
+use crate::inspector::{
+    Clerk, Decider, EngineModel, Inspector, Model, NoModel, Questions, SerialLedger,
+};
 use crate::plc::ExpectHandler;
 use crate::service;
 use crate::station::Station;
@@ -131,7 +133,8 @@ pub fn run(
     let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
     let renewed = |questions: Option<Arc<Questions>>| {
         let files = options.config.clone();
-        let files = files.map(|path| -> Arc<dyn Renewal> { Arc::new(FromFiles { path, questions }) });
+        let files =
+            files.map(|path| -> Arc<dyn Renewal> { Arc::new(FromFiles { path, questions }) });
         Options { renewal: options.renewal.clone().or(files), ..options.clone() }
     };
     if local.is_empty() {
