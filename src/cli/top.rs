@@ -105,7 +105,7 @@ fn wants_to_end(wait: Duration) -> io::Result<bool> {
 fn text_of(status: &Status) -> String {
     let troubles = troubles(status).len().min(TROUBLES_MAX + 1);
     let rows = 7 + status.stations.len() + troubles;
-    let area = Rect::new(0, 0, 110, u16::try_from(rows).unwrap_or(u16::MAX));
+    let area = Rect::new(0, 0, 120, u16::try_from(rows).unwrap_or(u16::MAX));
     let mut buffer = Buffer::empty(area);
     draw_status(status, area, &mut buffer);
     let line = |y: u16| {
@@ -205,7 +205,7 @@ fn stations(status: &Status) -> Table<'static> {
     let widths = [
         Constraint::Min(10),
         Constraint::Min(8),
-        Constraint::Length(12),
+        Constraint::Length(14),
         Constraint::Length(6),
         Constraint::Length(9),
         Constraint::Length(6),
@@ -232,8 +232,11 @@ fn row(one: &Station) -> Row<'static> {
     };
     let (camera, of_camera) =
         if one.camera.delivers { ("ok", Color::Reset) } else { ("LOST", Color::Red) };
-    // The two words of OPC 40100-1 before the dot say nothing that the one after it does not.
-    let state = one.state.rsplit('.').next().unwrap_or_default().to_owned();
+    // The word of OPC 40100-1 before the dot says nothing that the one after it does not.
+    let state = match one.state.rsplit('.').next().unwrap_or_default() {
+        "SingleExecution" | "ContinuousExecution" => "executing".to_owned(),
+        word => word.to_lowercase(),
+    };
     let of_state = if one.fault.is_some() { Color::Red } else { Color::Reset };
     Row::new([
         Cell::new(one.name.clone()),

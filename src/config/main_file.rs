@@ -216,7 +216,12 @@ fn read_log(mut table: Reader<'_>) -> Log {
     let level = table.one_of("level", &levels);
     let format = table.one_of(
         "format",
-        &[("auto", Format::Auto), ("text", Format::Human), ("json", Format::Json)],
+        &[
+            ("auto", Format::Auto),
+            ("text", Format::Human),
+            ("json", Format::Json),
+            ("journal", Format::Journal),
+        ],
     );
     table.finish();
     Log {

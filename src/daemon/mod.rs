@@ -98,7 +98,9 @@ pub struct Options {
     pub record: Option<Recording>,
     /// Where the configuration is from, to be read again.
     pub config: Option<PathBuf>,
-    /// The same, for a model that is not loaded here.
+    /// Memory that the model was planned with, in bytes: what is told of it.
+    pub model_bytes: Option<u64>,
+    /// Where a new configuration comes from, for a model that is not loaded here.
     pub renewal: Option<Arc<dyn Renewal>>,
     /// Footage in place of cameras; see [`replay::prepare`].
     pub from: Option<replay::Playback>,
@@ -150,7 +152,8 @@ pub fn run(
     // are opened, and it is said that all is ready, once the first part that may come would be
     // recorded within its deadline: the rest is hashed while that part is looked at.
     engine.pending_digest().wait_until_within(spare).map_err(DaemonError::model)?;
-    let options = renewed(Some(model.questions()));
+    let model_bytes = Some(plan.footprint.total_bytes());
+    let options = Options { model_bytes, ..renewed(Some(model.questions())) };
     serve(settings, &stations, &options, store, model, decider)
 }
 
@@ -217,7 +220,7 @@ pub fn serve<M: Model + Send>(
         model: web::status::Model {
             path: settings.model.path.display().to_string(),
             computes_on: device.clone(),
-            planned_bytes: None,
+            planned_bytes: options.model_bytes,
         },
         since: Instant::now(),
         clock: Arc::clone(&clock),

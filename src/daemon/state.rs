@@ -1,6 +1,7 @@
 //! What a running daemon tells of itself: health, state, metrics; and the one thing that it can be told.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,7 +57,7 @@ impl State {
         let path = self.store.path();
         Disk {
             free_bytes: path.parent().and_then(|dir| free_bytes(dir).ok()),
-            database_bytes: fs::metadata(path).ok().map(|meta| meta.len()),
+            database_bytes: database_bytes(path),
             reserve_whole: self.store.reserve() == ReserveState::Whole,
         }
     }
@@ -142,6 +143,14 @@ impl Answers for State {
             None => Err("this run was not started from configuration files".to_owned()),
         }
     }
+}
+
+/// The database with what SQLite has not taken into it yet.
+fn database_bytes(path: &Path) -> Option<u64> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let log = fs::metadata(Path::new(&log)).map_or(0, |meta| meta.len());
+    fs::metadata(path).ok().map(|meta| meta.len() + log)
 }
 
 /// The state as gauges.

@@ -2,80 +2,20 @@
 //!
 //! Each event is a function here, so that a reader finds all that the log can say in one place.
 
+mod log;
 pub mod metrics;
 
-use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::io::{self, Write};
 
 use tracing::{debug, error, info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::footage::clips::ClipCounts;
 use crate::inspection::Inspection;
 use crate::plc::Event;
 use crate::plc::message::EventName;
 use crate::verdict::{Outcome, Seen};
+pub use log::{Format, set_level, start};
 use metrics::METRICS;
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people on a terminal, JSON elsewhere.
-    #[default]
-    Auto,
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Starts the log on standard error. `level` is a filter such as `info` or `inspectd=debug`;
-/// an unreadable one falls back to `info` and says so. A second call changes nothing.
-pub fn start(level: &str, format: Format) {
-    let parsed = EnvFilter::try_new(level);
-    let bad = parsed.is_err();
-    let filter = parsed.unwrap_or_else(|_| EnvFilter::new("info"));
-    let human = match format {
-        Format::Human => true,
-        Format::Json => false,
-        Format::Auto => io::stderr().is_terminal(),
-    };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = if human {
-        let log = log.with_target(false).with_ansi(io::stderr().is_terminal());
-        let log = log.with_filter_reloading();
-        keep_level(log.reload_handle());
-        log.try_init().is_ok()
-    } else {
-        let log = log.json().flatten_event(true).with_filter_reloading();
-        keep_level(log.reload_handle());
-        log.try_init().is_ok()
-    };
-    if started && bad {
-        warn!(level, "Log level not understood; using info.");
-    }
-}
-
-type SetLevel = Box<dyn Fn(EnvFilter) + Send + Sync>;
-
-/// How the running log's level is changed.
-static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
-
-fn keep_level<S: 'static>(handle: tracing_subscriber::reload::Handle<EnvFilter, S>) {
-    // The first log is the one that runs.
-    let _ = SET_LEVEL.set(Box::new(move |filter| {
-        if let Err(error) = handle.reload(filter) {
-            warn!(%error, "The log's level cannot be changed.");
-        }
-    }));
-}
-
-/// The log tells more or less from now on, as in [`start`].
-pub fn set_level(level: &str) {
-    if let (Some(set), Ok(filter)) = (SET_LEVEL.get(), EnvFilter::try_new(level)) {
-        set(filter);
-    }
-}
 
 /// The configuration was read again and taken; `changed`: what is another, nothing if all was the same.
 pub fn reloaded(changed: &str) {

@@ -22,7 +22,7 @@ fn digests(site: &Site) -> Vec<String> {
     let mut seen = Vec::new();
     for record in records(site) {
         let digest = record.inspection().expect("a record").digests.config;
-        if seen.last() != Some(&digest) {
+        if !seen.contains(&digest) {
             seen.push(digest);
         }
     }
