@@ -3,6 +3,7 @@
 
 mod backup;
 mod export;
+mod merge;
 mod operator;
 mod prune;
 mod verify;
@@ -30,6 +31,7 @@ Examples:
   inspectd audit export --format parquet --out year.parquet
   inspectd audit export --labelled set --region label
   inspectd audit backup --to /mnt/backup --evidence
+  inspectd audit merge press-1.db press-2.db --out plant.jsonl
   inspectd audit prune --dry-run";
 
 /// Records that `list` shows when nothing is selected.
@@ -75,6 +77,8 @@ enum Command {
     },
     /// Write records as JSON lines, CSV or Parquet.
     Export(export::Arguments),
+    /// Write the records of several devices' logs as JSON lines in one order of time, each log proven first.
+    Merge(merge::Arguments),
     /// Copy the log while the daemon writes it, and check the copy.
     Backup(backup::Arguments),
     /// Remove pictures as [retention] says, which the daemon does by itself. Records stay.
@@ -134,6 +138,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // It needs no log and no configuration.
         return operator::key(out, &mut io::stdout().lock());
     }
+    if let Command::Merge(wanted) = &arguments.command {
+        return merge::run(wanted, &mut BufWriter::new(io::stdout()));
+    }
     let options = match &arguments.database {
         Some(path) => beside(path),
         None => super::run::load(&arguments.config)?.settings.store,
@@ -168,7 +175,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Verify(arguments) => verify::run(&reader, arguments, evidence_dir, &mut out)?,
         Command::Events(arguments) => operator::events(&reader, arguments, &mut out)?,
         Command::Anchor => operator::anchor(&reader, options.sign_key.as_ref(), &mut out)?,
-        Command::Disposition(_) | Command::Key { .. } => unreachable!("done above"),
+        Command::Disposition(_) | Command::Key { .. } | Command::Merge(_) => {
+            unreachable!("done above")
+        }
         Command::Export(wanted) => export::run(wanted, &reader, &options.evidence_dir, &mut out)?,
         Command::Backup(wanted) => backup::run(wanted, &reader, &options, &mut out)?,
         Command::Prune(_) => prune::preview(&reader, &options, &mut out)?,

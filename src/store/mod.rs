@@ -22,6 +22,7 @@ pub mod evidence;
 pub mod export;
 pub mod history;
 pub mod labelled;
+pub mod merge;
 mod open;
 mod outbox;
 mod read;

@@ -42,6 +42,7 @@ mod hard;
 mod hard_model;
 #[cfg(feature = "gst")]
 mod line;
+mod merge;
 mod monitoring;
 mod mqtt;
 mod mqtt_5;

@@ -58,6 +58,16 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
         let unknown: Vec<&String> = used.difference(&known).collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}; there are {known:?}");
     }
+    let table = fs::read_to_string(folder().join("README.md")).expect("there");
+    let endings = ["_bucket", "_sum", "_count"];
+    for name in known.iter().filter(|name| !endings.iter().any(|end| name.ends_with(end))) {
+        let short = name.trim_start_matches("inspectd");
+        // The name of a family stands without the ending of its counter's line.
+        let is_told = [name.as_str(), short].iter().any(|it| table.contains(it))
+            || table.contains(&format!("{name}_total"))
+            || table.contains(&format!("{short}_total"));
+        assert!(is_told, "monitoring/README.md does not tell of {name}");
+    }
     let board = fs::read_to_string(folder().join("grafana.json")).expect("there");
     let board: serde_json::Value = serde_json::from_str(&board).expect("JSON");
     assert!(board["panels"].as_array().is_some_and(|panels| panels.len() > 10));

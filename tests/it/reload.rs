@@ -109,3 +109,44 @@ fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
     let report = verify(&reader, &VerifyOptions::default(), &mut |_, _| {}).expect("readable");
     assert!(report.breaks.is_empty(), "{report:?}");
 }
+
+#[test]
+fn what_one_station_cannot_take_no_station_takes() {
+    let site = site();
+    let first = site.dir.path().join("stations/demo.toml");
+    let second = site.dir.path().join("stations/other.toml");
+    let text = fs::read_to_string(&first).unwrap();
+    fs::write(&second, text.replace("name = \"demo\"", "name = \"other\"")).unwrap();
+    let mut service = Service::start(&site, None, &[]);
+    service.wait_for("READY=1");
+    let of = |site: &Site, station: &str| {
+        let looks = records(site).into_iter().map(|record| record.inspection().expect("a record"));
+        looks.filter(|look| look.station == station).collect::<Vec<_>>()
+    };
+    wait_until("records of both", || {
+        !of(&site, "demo").is_empty() && !of(&site, "other").is_empty()
+    });
+    let before = of(&site, "demo")[0].digests.config.clone();
+
+    fs::write(&first, format!("# another\n{text}")).unwrap();
+    let lost = fs::read_to_string(&second).unwrap().replace("\"../set\"", "\"../gone\"");
+    fs::write(&second, lost).unwrap();
+    let (code, told) = reload(&service);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("station \"other\"") && told.contains("gone"), "{told}");
+
+    let refused = jiff::Timestamp::now();
+    for station in ["demo", "other"] {
+        wait_until("parts triggered after the refusal", || {
+            of(&site, station).iter().any(|look| look.times.triggered.wall > refused)
+        });
+        let after = of(&site, station);
+        let newest = after.iter().filter(|look| look.times.triggered.wall > refused);
+        let digests: BTreeSet<&String> = newest.map(|look| &look.digests.config).collect();
+        assert_eq!(digests.len(), 1, "{station} runs under one configuration");
+        if station == "demo" {
+            assert!(digests.contains(&before), "{station} is what it was");
+        }
+    }
+    assert!(service.stop().0.success());
+}
