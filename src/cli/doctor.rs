@@ -173,6 +173,12 @@ fn one_camera(station: &Station) -> Finding {
 
 fn disk(settings: &Settings) -> Finding {
     let folder = settings.store.path.parent().unwrap_or(Path::new("."));
+    if !folder.exists() {
+        return See(
+            format!("{} is not there yet", folder.display()),
+            "nothing for the service, which makes it; else make it".into(),
+        );
+    }
     match free_bytes(folder) {
         Err(why) => Bad(
             format!("{}: {why}", folder.display()),

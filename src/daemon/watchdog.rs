@@ -13,6 +13,9 @@ use crate::telemetry;
 /// Longest wait between two looks.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
+/// What is told while all make progress.
+const WELL: &str = "Inspecting.";
+
 /// Looks until it is dropped: all through the end of a run, too, in which a thread may hang as well.
 pub struct Watchdog {
     end: Option<mpsc::Sender<()>>,
@@ -48,6 +51,7 @@ impl Drop for Watchdog {
 fn watch(vitals: &Vitals, ended: &mpsc::Receiver<()>) {
     let every = vitals.look_every().min(LOOK_MAX);
     let mut told = Vec::new();
+    service::status(WELL);
     loop {
         let hung = vitals.look(Instant::now());
         if hung.is_empty() {
@@ -74,7 +78,7 @@ fn tell(hung: &[Hung], told: &mut Vec<String>) {
         telemetry::goes_on();
     }
     let text = match hung.is_empty() {
-        true => "Inspecting.".to_owned(),
+        true => WELL.to_owned(),
         false => format!("HUNG: {} makes no progress.", names.join(", ")),
     };
     service::status(&text);
