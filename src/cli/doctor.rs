@@ -1,6 +1,6 @@
 //! `inspectd doctor`: what is wrong on this machine, and what to do.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,9 +53,10 @@ use Finding::{Bad, Good, See};
 
 /// Looks at everything, prints it, and fails if something is bad.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let colour = std::io::stdout().is_terminal();
+    let colour = io::stdout().is_terminal();
     let mut bad = 0;
-    let mut tell = |name: &str, finding: Finding| {
+    let mut out = io::stdout().lock();
+    let mut tell = |name: &str, finding: Finding| -> io::Result<()> {
         let (mark, paint, text, remedy) = match finding {
             Good(text) => ("ok", "\x1b[32m", text, None),
             See(text, remedy) => ("! ", "\x1b[33m", text, Some(remedy)),
@@ -63,25 +64,26 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         bad += usize::from(mark == "x ");
         let (paint, plain) = if colour { (paint, "\x1b[0m") } else { ("", "") };
-        println!("{paint}{mark}{plain} {name:<13} {text}");
+        writeln!(out, "{paint}{mark}{plain} {name:<13} {text}")?;
         if let Some(remedy) = remedy {
-            println!("   {:<13} -> {remedy}", "");
+            writeln!(out, "   {:<13} -> {remedy}", "")?;
         }
+        Ok(())
     };
-    tell("machine", board());
-    tell("clock", clock());
-    tell("heat", heat());
+    tell("machine", board())?;
+    tell("clock", clock())?;
+    tell("heat", heat())?;
     match config::load(&arguments.config.path) {
         Err(problems) => {
             let text =
                 format!("{} problem(s) in {}", problems.len(), arguments.config.path.display());
-            tell("configuration", Bad(text, "inspectd check shows each with its line".into()));
+            tell("configuration", Bad(text, "inspectd check shows each with its line".into()))?;
         }
         Ok(loaded) => {
             let stations = loaded.stations.len();
-            tell("configuration", Good(format!("{stations} station(s)")));
+            tell("configuration", Good(format!("{stations} station(s)")))?;
             for (name, finding) in look(&loaded) {
-                tell(name, finding);
+                tell(name, finding)?;
             }
         }
     }

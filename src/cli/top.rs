@@ -1,6 +1,6 @@
 //! `inspectd top`: a running daemon at a glance, in the terminal.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -54,12 +54,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let socket = web::control_path(&database(&arguments.config)?);
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&ask(&socket)?)?);
-        return Ok(());
+        let text = serde_json::to_string_pretty(&ask(&socket)?)?;
+        return Ok(writeln!(io::stdout(), "{text}")?);
     }
     if arguments.once || !io::stdout().is_terminal() {
-        print!("{}", text_of(&ask(&socket)?));
-        return Ok(());
+        return Ok(write!(io::stdout(), "{}", text_of(&ask(&socket)?))?);
     }
     let mut status = Ok(ask(&socket)?);
     let mut terminal = ratatui::try_init().context("the terminal cannot be used; try --once")?;
