@@ -1,13 +1,12 @@
 //! `[modbus]` of `inspectd.toml`, and whether the stations' registers fit together.
 
+use std::net::SocketAddr;
+
 use super::reader::Reader;
 use super::report::Problem;
 use crate::hard::modbus::Options;
 use crate::hard::registers::WORDS;
 use crate::station::Station;
-
-/// Longest address: an IPv6 address with its scope and port.
-const ADDRESS_MAX_CHARS: usize = 80;
 
 /// Reads the table; `None` if it is not there.
 pub fn read(mut table: Reader<'_>) -> Option<Options> {
@@ -15,16 +14,9 @@ pub fn read(mut table: Reader<'_>) -> Option<Options> {
         return None;
     }
     let mut options = Options::default();
-    if let Some(text) = table.text("listen", ADDRESS_MAX_CHARS) {
-        match text.get_ref().parse() {
-            Ok(address) => options.listen = address,
-            Err(_) => {
-                let title = format!("`listen` cannot be \"{}\"", text.get_ref());
-                let remedy = "write an address of this device and a port, such as \"10.0.0.7:5020\"; \
-                              \"0.0.0.0:5020\" is all of its addresses";
-                table.error(text.span(), title, remedy);
-            }
-        }
+    let example = SocketAddr::from(([10, 0, 0, 7], options.listen.port()));
+    if let Some(address) = table.listen_address("listen", example) {
+        options.listen = address;
     }
     if let Some(unit) = table.whole("unit_id", 1..=247) {
         options.unit_id = unit.into_inner() as u8;

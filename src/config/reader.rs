@@ -7,6 +7,7 @@
 mod value;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,9 @@ pub const NAME_MAX: usize = 64;
 
 /// Longest path, in characters.
 const PATH_MAX: usize = 4096;
+
+/// Longest address: an IPv6 address with its scope and port.
+const ADDRESS_MAX: usize = 80;
 
 /// Collects problems from readers that are open at the same time.
 #[derive(Debug, Default)]
@@ -164,6 +168,22 @@ impl<'a> Reader<'a> {
     pub fn own_name(&mut self, key: &'static str) -> Option<Spanned<String>> {
         let text = self.text(key, NAME_MAX)?;
         self.check_name(key, &text).then_some(text)
+    }
+
+    /// An address of this device to listen on, with its port; `example` is one.
+    pub fn listen_address(&mut self, key: &'static str, example: SocketAddr) -> Option<SocketAddr> {
+        let text = self.text(key, ADDRESS_MAX)?;
+        let parsed = text.get_ref().parse().ok();
+        if parsed.is_none() {
+            let title = format!("`{key}` cannot be \"{}\"", printable(text.get_ref()));
+            let remedy = format!(
+                "write an address of this device and a port, such as \"{example}\"; \"0.0.0.0:{}\" is \
+                 all of its addresses",
+                example.port()
+            );
+            self.error(text.span(), title, remedy);
+        }
+        parsed
     }
 
     /// A path; one that is not absolute is taken from the folder of this file.

@@ -19,7 +19,7 @@ use inspectd::store::verify::{VerifyOptions, verify};
 use inspectd::store::{Filter, Reader, Store, evidence};
 use inspectd::verdict::Outcome;
 use inspectd::vlm::Digest;
-use inspectd::{clock, config, fault, simulate};
+use inspectd::{clock, config, fault};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,15 +59,7 @@ fn child_that_serves_until_it_is_killed() {
 
 /// A site with two stations that look at a few pictures again and again, as fast as they are taken.
 pub fn site(broker: u16) -> Site {
-    let site = Site::new(Path::new("/nowhere/line.mkv"), Some(broker));
-    let out = site.dir.path().join("set");
-    let mix = simulate::Mix::default();
-    let options = simulate::SetOptions { count: 6, seed: 7, dense: false, mix, out };
-    simulate::write_set(&options, |_| {}).expect("a set is written");
-    site.edit("uri = \"file:///nowhere/line.mkv\"", "folder = \"../set\"");
-    site.edit("repeat = false\n", "repeat = true\nrealtime = false\n");
-    site.edit("kind = \"presence\"", "kind = \"every_frame\"");
-    site.edit("pixels = [152, 72, 336, 336]", "fraction = [0.0, 0.0, 1.0, 1.0]");
+    let site = Site::of_pictures(Some(broker));
     let first = site.dir.path().join("stations/demo.toml");
     let second = fs::read_to_string(&first).unwrap().replace("\"demo\"", "\"other\"");
     fs::write(site.dir.path().join("stations/other.toml"), second).unwrap();

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use inspectd::telemetry::metrics::{METRICS, Sample, StationSample};
 
-use crate::service::site;
 use crate::support::mosquitto::DEADLINE;
 use crate::support::records;
 use crate::support::service::Service;
+use crate::support::station::Site;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("monitoring")
@@ -135,7 +135,7 @@ impl Drop for Prometheus {
 #[test]
 fn a_real_prometheus_reads_what_the_daemon_serves() {
     let Some(program) = program("prometheus") else { return };
-    let site = site();
+    let site = Site::of_pictures(None);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("known").to_string();
     let mut service = Service::start_with(&site, None, &[], Some(&listener));

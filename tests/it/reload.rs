@@ -7,7 +7,6 @@ use std::time::Instant;
 use inspectd::store::verify::{VerifyOptions, verify};
 use inspectd::store::{Reader, Record};
 
-use crate::service::site;
 use crate::support::mosquitto::DEADLINE;
 use crate::support::service::Service;
 use crate::support::station::Site;
@@ -45,7 +44,7 @@ fn reload(service: &Service) -> (Option<i32>, String) {
 
 #[test]
 fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
-    let site = site();
+    let site = Site::of_pictures(None);
     let mut service = Service::start(&site, None, &[]);
     service.wait_for("READY=1");
     wait_until("a first record", || !records(&site).is_empty());
@@ -112,7 +111,7 @@ fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
 
 #[test]
 fn what_one_station_cannot_take_no_station_takes() {
-    let site = site();
+    let site = Site::of_pictures(None);
     let first = site.dir.path().join("stations/demo.toml");
     let second = site.dir.path().join("stations/other.toml");
     let text = fs::read_to_string(&first).unwrap();

@@ -6,24 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use inspectd::simulate;
-
 use crate::support::service::Service;
 use crate::support::station::Site;
-
-/// A site with a station that looks at a few pictures again and again, as a camera would bring them.
-pub fn site() -> Site {
-    let site = Site::new(Path::new("/nowhere/line.mkv"), None);
-    let out = site.dir.path().join("set");
-    let mix = simulate::Mix::default();
-    let options = simulate::SetOptions { count: 6, seed: 7, dense: false, mix, out };
-    simulate::write_set(&options, |_| {}).expect("a set is written");
-    site.edit("uri = \"file:///nowhere/line.mkv\"", "folder = \"../set\"");
-    site.edit("repeat = false\n", "repeat = true\nrealtime = false\n");
-    site.edit("kind = \"presence\"", "kind = \"every_frame\"");
-    site.edit("pixels = [152, 72, 336, 336]", "fraction = [0.0, 0.0, 1.0, 1.0]");
-    site
-}
 
 fn get(address: &str, path: &str) -> (u16, String) {
     let config = ureq::Agent::config_builder().http_status_as_error(false).build();
@@ -36,7 +20,7 @@ fn get(address: &str, path: &str) -> (u16, String) {
 
 #[test]
 fn it_says_when_it_is_ready_what_it_does_and_when_it_stops() {
-    let site = site();
+    let site = Site::of_pictures(None);
     let mut service = Service::start(&site, None, &[]);
     service.wait_for("READY=1");
     assert!(service.told.iter().any(|line| line == "STATUS=Loading the model."));
@@ -53,7 +37,7 @@ fn it_says_when_it_is_ready_what_it_does_and_when_it_stops() {
 
 #[test]
 fn it_lives_as_long_as_all_make_progress() {
-    let site = site();
+    let site = Site::of_pictures(None);
     let mut service = Service::start(&site, Some(Duration::from_secs(60)), &[]);
     service.wait_for("READY=1");
     for _ in 0..3 {
@@ -71,7 +55,7 @@ fn it_does_not_live_on_when_a_thread_is_stuck() {
     for (point, thread) in
         [("frame_seen:5", "station demo"), ("model_asked:2", "model"), ("commit_begun:2", "record")]
     {
-        let site = site();
+        let site = Site::of_pictures(None);
         let watchdog = Duration::from_secs(4);
         let variables = [("INSPECTD_HANG_AT", point)];
         let mut service = Service::start(&site, Some(watchdog), &variables);
@@ -89,7 +73,7 @@ fn it_does_not_live_on_when_a_thread_is_stuck() {
 
 #[test]
 fn metrics_and_health_are_served_on_the_managers_socket() {
-    let site = site();
+    let site = Site::of_pictures(None);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("known").to_string();
     let mut service = Service::start_with(&site, None, &[], Some(&listener));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use inspectd::frame::Rgb8;
 use inspectd::station::Station;
-use inspectd::{builtin, config};
+use inspectd::{builtin, config, simulate};
 
 /// A configuration folder with the built-in model and the demo station.
 pub struct Site {
@@ -33,6 +33,20 @@ impl Site {
         let station = builtin::demo_station(footage, false);
         fs::write(root.join("stations/demo.toml"), station).expect("written");
         Site { file: root.join("inspectd.toml"), dir }
+    }
+
+    /// A site whose station looks at a few pictures again and again, as fast as they are taken.
+    pub fn of_pictures(broker: Option<u16>) -> Site {
+        let site = Site::new(Path::new("/nowhere/line.mkv"), broker);
+        let out = site.dir.path().join("set");
+        let mix = simulate::Mix::default();
+        let options = simulate::SetOptions { count: 6, seed: 7, dense: false, mix, out };
+        simulate::write_set(&options, |_| {}).expect("a set is written");
+        site.edit("uri = \"file:///nowhere/line.mkv\"", "folder = \"../set\"");
+        site.edit("repeat = false\n", "repeat = true\nrealtime = false\n");
+        site.edit("kind = \"presence\"", "kind = \"every_frame\"");
+        site.edit("pixels = [152, 72, 336, 336]", "fraction = [0.0, 0.0, 1.0, 1.0]");
+        site
     }
 
     /// Replaces `from` by `to` in the station's file; `from` must be there.
