@@ -14,16 +14,24 @@ use crate::station::Station;
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd check
+  inspectd check --drop-in > /etc/systemd/system/inspectd.service.d/memory.conf && systemctl daemon-reload
   inspectd check --config config/inspectd.toml";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
+    /// Print a drop-in for the service instead, with a limit of memory made from what the model and the stations
+    /// need.
+    #[arg(long)]
+    drop_in: bool,
 }
 
 /// Prints every problem, or what would run.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.drop_in {
+        return drop_in(&super::run::load(&arguments.config)?);
+    }
     let colour = io::stdout().is_terminal();
     let out = &mut io::stdout().lock();
     let look = |loaded: &Loaded| {
@@ -68,6 +76,33 @@ fn capacity(loaded: &Loaded) -> (Vec<Problem>, Vec<String>) {
         }
     };
     (plan.remarks.iter().map(problem).collect(), lines(&plan))
+}
+
+/// Prints a drop-in that bounds the service's memory: beyond it, it is the service that ends, and not whatever else
+/// runs on the machine.
+fn drop_in(loaded: &Loaded) -> anyhow::Result<()> {
+    let settings = &loaded.settings;
+    let model_bytes = if settings.model.is_none() {
+        0
+    } else {
+        let stations: Vec<Arc<Station>> = loaded.stations.iter().cloned().map(Arc::new).collect();
+        let plan = plan::make(settings, &stations, "").map_err(|why| Exit::Model.because(why))?;
+        plan.footprint.total_bytes()
+    };
+    let stations = loaded.stations.len();
+    let limit_mib = plan::memory_limit_bytes(model_bytes, &loaded.stations) >> 20;
+    println!(
+        "# Made by `inspectd check --drop-in` for {stations} station(s) and a model that needs {}: a quarter more than
+# the model needs, {} and the memory of [footage] for each station, and {} for all else. Make it again when
+# model, context or stations change. Weights are mapped: the system takes their pages back before it ends the service.
+[Service]
+MemoryMax={limit_mib}M
+MemorySwapMax=0",
+        mib(model_bytes),
+        mib(plan::STATION_BYTES),
+        mib(plan::REST_BYTES),
+    );
+    Ok(())
 }
 
 fn lines(plan: &Plan) -> Vec<String> {

@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod camera;
 mod check;
+mod config;
 mod demo;
 mod doctor;
 mod engine;
@@ -69,6 +70,9 @@ enum Command {
     /// Check the configuration and report every problem at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
+    /// Write the list of a configuration's files, to be signed, or hold a configuration against it.
+    #[command(after_help = config::EXAMPLES)]
+    Config(config::Arguments),
     /// Find cameras, show how one is opened, and take a picture with it.
     #[command(after_help = camera::EXAMPLES)]
     Camera(camera::Arguments),
@@ -144,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Man(arguments) => man::run(&arguments, Arguments::command()),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Camera(arguments) => camera::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

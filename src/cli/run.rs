@@ -4,15 +4,17 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigFile, Exit};
+use crate::config::{self, Signer};
 use crate::daemon::{self, replay};
 use crate::inspector::Clerk;
 use crate::service::{self, Starts};
-use crate::{config, telemetry};
+use crate::telemetry;
 
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd run --config /etc/inspectd/inspectd.toml
   inspectd run --config config/inspectd.toml --parts 20
+  inspectd run --signed-by /etc/inspectd-engineering.pub
   inspectd run --record shift-7 --max-gb 200         (inspects, and keeps what it sees)
   inspectd run --from shift-7                        (plays it again, as fast as the model takes it)
   inspectd run --from shift-7 --realtime --into /tmp/again";
@@ -43,11 +45,16 @@ pub struct Arguments {
     /// each thing comes when the model has finished with what was before it.
     #[arg(long, requires = "from")]
     realtime: bool,
+    /// Run only a configuration and a model that were signed with this key: a public key of minisign, or the
+    /// file that holds it. See `inspectd config --help`.
+    #[arg(long, value_name = "FILE|KEY", env = "INSPECTD_SIGNED_BY")]
+    signed_by: Option<String>,
 }
 
 /// Loads the configuration and runs until a signal, the last part, or the end of all cameras.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut loaded = load(&arguments.config)?;
+    let signer = arguments.signed_by.clone().map(Signer::new);
+    let mut loaded = load_signed(&arguments.config, signer.as_ref())?;
     telemetry::start(loaded.settings.log.level.as_str(), loaded.settings.log.format);
     let record = arguments.record.as_ref().map(|dir| arguments.footage.record(dir));
     let from = match &arguments.from {
@@ -59,6 +66,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         lines: arguments.lines || std::io::stdout().is_terminal(),
         record,
         from,
+        signer,
         config: arguments.from.is_none().then(|| arguments.config.path.clone()),
         ..daemon::Options::default()
     };
@@ -111,8 +119,16 @@ fn free_folder(path: &Path) -> PathBuf {
 
 /// Loads the configuration; its problems are printed as `check` prints them.
 pub(super) fn load(file: &ConfigFile) -> anyhow::Result<config::Loaded> {
+    load_signed(file, None)
+}
+
+/// As [`load`]; with a `signer`, only what that one signed.
+pub(super) fn load_signed(
+    file: &ConfigFile,
+    signer: Option<&Signer>,
+) -> anyhow::Result<config::Loaded> {
     let colour = std::io::stderr().is_terminal();
-    match config::load(&file.path) {
+    match config::load_signed(&file.path, signer) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {
                 eprint!("{}", loaded.warnings.render(colour));

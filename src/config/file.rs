@@ -12,6 +12,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, Error as SyntaxError};
 
 use super::report::{Place, Problem};
+use crate::vlm::Digest;
 
 /// Largest configuration file that is read, in bytes. Ours have a few thousand; more is a mistake,
 /// such as a video under the wrong name.
@@ -26,6 +27,15 @@ const ENTRIES_MAX: usize = 4096;
 /// Most syntax errors that one file reports: the parser recovers, and one open quote can bring
 /// many.
 const SYNTAX_ERRORS_MAX: usize = 5;
+
+/// A file that a configuration is made of, as it was when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadFile {
+    /// Its path, as it was found.
+    pub path: PathBuf,
+    /// SHA-256 of the bytes that count.
+    pub digest: Digest,
+}
 
 /// The text of one file, and where it came from.
 #[derive(Debug)]
@@ -50,6 +60,11 @@ impl Source {
             Ok(text) => Ok(Source::new(path, text)),
             Err(error) => Err(not_text(path, error)),
         }
+    }
+
+    /// What was read, for those who prove it.
+    pub fn read_file(&self) -> ReadFile {
+        ReadFile { path: self.path.clone(), digest: Digest::of(self.text.as_bytes()) }
     }
 
     /// The path, as it was given.
@@ -131,12 +146,6 @@ pub fn station_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
         return Err(Problem::error(title).remedy(remedy));
     }
     Ok(files)
-}
-
-/// Reads a text of at most `max_bytes` that is not configuration, such as a list.
-pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
-    let bytes = read_limited(path, max_bytes)?;
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
 /// Reads a file of at most `max_bytes`.

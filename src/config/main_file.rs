@@ -106,6 +106,7 @@ fn read_model(mut table: Reader<'_>) -> Option<Model> {
         precision,
         cache,
         long_context: long_context.map(|p| p.into_inner()).unwrap_or_default(),
+        signed_digest: None,
         max_context: max_context.map(|n| n.into_inner() as usize),
         picture_cache_bytes: (cache_mib as usize) << 20,
         adapters_max_bytes: (adapters as usize) << 20,

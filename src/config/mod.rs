@@ -20,6 +20,7 @@ mod modbus;
 mod reader;
 mod report;
 mod settings;
+mod signed;
 mod sparkplug;
 mod station;
 mod web;
@@ -31,9 +32,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
-pub use file::{FILE_MAX_BYTES, STATIONS_MAX};
+pub use file::{FILE_MAX_BYTES, ReadFile, STATIONS_MAX};
 pub use report::{Place, Problem, Problems, Severity};
 pub use settings::{Level, Log, Model, Precision, Settings};
+pub use signed::{LIST_NAME, Signer, list};
 
 use crate::station::Station;
 use file::Source;
@@ -51,25 +53,44 @@ pub struct Loaded {
     pub stations: Vec<Station>,
     /// What a person should know, though it runs.
     pub warnings: Problems,
+    /// Every file that it is made of, as it was read.
+    pub files: Vec<ReadFile>,
+}
+
+/// What reading has brought so far.
+#[derive(Debug, Default)]
+struct Gathered {
+    problems: Vec<Problem>,
+    files: Vec<ReadFile>,
+}
+
+impl Gathered {
+    fn add(&mut self, sink: Sink) {
+        let (problems, files) = sink.into_sorted();
+        self.problems.extend(problems);
+        self.files.extend(files);
+    }
 }
 
 /// Reads the main file at `path` and the station files beside it. The error holds every problem of
 /// every file.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
+    let mut gathered = Gathered::default();
     let main = match Source::read(path) {
         Ok(source) => Arc::new(source),
         // Without it, where the stations lie is only a guess.
         Err(problem) => return Err(Problems::new(vec![problem])),
     };
-    let settings = read_main(&main, &mut problems);
+    gathered.files.push(main.read_file());
+    let settings = read_main(&main, &mut gathered);
     let folder = path.parent().unwrap_or(Path::new("")).join(STATIONS_DIR);
     let files = file::station_files(&folder).unwrap_or_else(|problem| {
-        problems.push(problem);
+        gathered.problems.push(problem);
         vec![]
     });
     let mut engines = Vec::new();
-    let stations = read_stations(&files, &main, &mut engines, &mut problems);
+    let stations = read_stations(&files, &main, &mut engines, &mut gathered);
+    let Gathered { mut problems, files } = gathered;
     if let Some(settings) = &settings {
         engines::check(settings, &stations, &engines, &mut problems);
     }
@@ -77,12 +98,26 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let has_errors = problems.iter().any(|problem| problem.severity() == Severity::Error);
     let problems = Problems::new(problems);
     match settings {
-        Some(settings) if !has_errors => Ok(Loaded { settings, stations, warnings: problems }),
+        Some(settings) if !has_errors => {
+            Ok(Loaded { settings, stations, warnings: problems, files })
+        }
         _ => {
             assert!(has_errors, "whatever is not read has left a problem");
             Err(problems)
         }
     }
+}
+
+/// As [`load`]; with a `signer`, only what that one signed.
+///
+/// # Errors
+/// As [`load`], and what is not as it was signed.
+pub fn load_signed(path: &Path, signer: Option<&Signer>) -> Result<Loaded, Problems> {
+    let mut loaded = load(path)?;
+    if let Some(signer) = signer {
+        signer.prove(&mut loaded, path)?;
+    }
+    Ok(loaded)
 }
 
 /// Where the main file at `path` puts the database, whatever else is wrong with it.
@@ -97,11 +132,11 @@ pub fn database_of(path: &Path) -> Result<PathBuf, Problems> {
     Ok(main_file::database(Reader::top(&source, &tree, &sink)))
 }
 
-fn read_main(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Settings> {
-    let tree = read_tree(source, problems)?;
+fn read_main(source: &Arc<Source>, gathered: &mut Gathered) -> Option<Settings> {
+    let tree = read_tree(source, &mut gathered.problems)?;
     let sink = Sink::default();
     let settings = main_file::read(Reader::top(source, &tree, &sink));
-    problems.extend(sink.into_sorted());
+    gathered.add(sink);
     settings
 }
 
@@ -150,13 +185,13 @@ fn read_stations(
     files: &[PathBuf],
     main: &Source,
     engines: &mut Vec<(String, Place)>,
-    problems: &mut Vec<Problem>,
+    gathered: &mut Gathered,
 ) -> Vec<Station> {
     let mut stations = Vec::new();
     let mut names: Vec<(String, Place)> = Vec::new();
     for path in files {
-        let Some(source) = read_source(path, problems) else { continue };
-        let Some(tree) = read_tree(&source, problems) else { continue };
+        let Some(source) = read_source(path, gathered) else { continue };
+        let Some(tree) = read_tree(&source, &mut gathered.problems) else { continue };
         let sink = Sink::default();
         let read = station::read(Reader::top(&source, &tree, &sink));
         if let Some(name) = read.name {
@@ -164,7 +199,7 @@ fn read_stations(
             note_twin(&sink, name.get_ref(), &place, &names);
             names.push((name.into_inner(), place));
         }
-        problems.extend(sink.into_sorted());
+        gathered.add(sink);
         let place = |name: toml::Spanned<String>| {
             let place = Place::new(&source, name.span());
             (name.into_inner(), place)
@@ -174,18 +209,21 @@ fn read_stations(
         let references = read.references.as_deref();
         let texts: Vec<&str> = references.into_iter().chain([source.text(), main.text()]).collect();
         let station = Station { config_digest: digest(&texts), ..station };
-        let others = read_recipes(&station, &read.recipes, &texts, problems);
+        let others = read_recipes(&station, &read.recipes, &texts, gathered);
         stations.push(Station { other_recipes: others, ..station });
     }
     stations
 }
 
 /// The file's text; `None`: a problem was noted.
-fn read_source(path: &Path, problems: &mut Vec<Problem>) -> Option<Arc<Source>> {
+fn read_source(path: &Path, gathered: &mut Gathered) -> Option<Arc<Source>> {
     match Source::read(path) {
-        Ok(source) => Some(Arc::new(source)),
+        Ok(source) => {
+            gathered.files.push(source.read_file());
+            Some(Arc::new(source))
+        }
         Err(problem) => {
-            problems.push(problem);
+            gathered.problems.push(problem);
             None
         }
     }
@@ -207,16 +245,16 @@ fn read_recipes(
     station: &Station,
     files: &[station::recipe::Named],
     around: &[&str],
-    problems: &mut Vec<Problem>,
+    gathered: &mut Gathered,
 ) -> Vec<Station> {
     let mut recipes = Vec::new();
     for named in files {
-        let Some(source) = read_source(&named.file, problems) else { continue };
-        let Some(tree) = read_tree(&source, problems) else { continue };
+        let Some(source) = read_source(&named.file, gathered) else { continue };
+        let Some(tree) = read_tree(&source, &mut gathered.problems) else { continue };
         let sink = Sink::default();
         let (recipe, references) =
             station::recipe::read(Reader::top(&source, &tree, &sink), station, named.index);
-        problems.extend(sink.into_sorted());
+        gathered.add(sink);
         let own = references.as_deref().into_iter().chain([source.text()]);
         let texts: Vec<&str> = own.chain(around.iter().copied()).collect();
         recipes.push(Station { config_digest: digest(&texts), ..recipe });

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::file::Source;
+use super::file::{self, ReadFile, Source};
 use super::report::{Place, Problem, Severity};
 use super::words::{choices, plain_value, printable};
+use crate::vlm::Digest;
 
 /// Longest name, in characters: it becomes a topic level and a file name.
 pub const NAME_MAX: usize = 64;
@@ -28,26 +29,29 @@ const PATH_MAX: usize = 4096;
 /// Longest address: an IPv6 address with its scope and port.
 const ADDRESS_MAX: usize = 80;
 
-/// Collects problems from readers that are open at the same time.
+/// Collects problems from readers that are open at the same time, and the files that they read.
 #[derive(Debug, Default)]
-pub struct Sink(RefCell<Vec<Problem>>);
+pub struct Sink {
+    problems: RefCell<Vec<Problem>>,
+    files: RefCell<Vec<ReadFile>>,
+}
 
 impl Sink {
     /// Notes one problem.
     pub fn add(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
+        self.problems.borrow_mut().push(problem);
     }
 
     /// How many of them forbid the start.
     pub fn errors(&self) -> usize {
-        self.0.borrow().iter().filter(|known| known.severity() == Severity::Error).count()
+        self.problems.borrow().iter().filter(|known| known.severity() == Severity::Error).count()
     }
 
-    /// All of them, by their place in the file.
-    pub fn into_sorted(self) -> Vec<Problem> {
-        let mut all = self.0.into_inner();
+    /// All of them, by their place in the file; and what was read beside it.
+    pub fn into_sorted(self) -> (Vec<Problem>, Vec<ReadFile>) {
+        let mut all = self.problems.into_inner();
         all.sort_by_key(|problem| (problem.line(), problem.column()));
-        all
+        (all, self.files.into_inner())
     }
 }
 
@@ -141,6 +145,24 @@ impl<'a> Reader<'a> {
     /// Notes a problem made elsewhere.
     pub fn add(&self, problem: Problem) {
         self.sink.add(problem);
+    }
+
+    /// Notes a file that the configuration is made of, too.
+    pub fn note_file(&self, path: &Path, digest: Digest) {
+        self.sink.files.borrow_mut().push(ReadFile { path: path.to_owned(), digest });
+    }
+
+    /// Reads a file of at most `max_bytes` that belongs to the configuration.
+    pub fn read_bytes(&self, path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
+        let bytes = file::read_limited(path, max_bytes)?;
+        self.note_file(path, Digest::of(&bytes));
+        Ok(bytes)
+    }
+
+    /// Reads a text of at most `max_bytes` that belongs to the configuration, such as a list.
+    pub fn read_text(&self, path: &Path, max_bytes: u64) -> Result<String, String> {
+        let bytes = self.read_bytes(path, max_bytes)?;
+        String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
     }
 
     /// Where `key` stands, for a problem with the pair as a whole.

@@ -14,7 +14,7 @@ use crate::telemetry;
 use crate::vlm::config::LongContext;
 pub use crate::vlm::device::Precision;
 use crate::vlm::device::{DeviceWish, Placement};
-use crate::vlm::{CacheWish, EngineOptions as LocalOptions};
+use crate::vlm::{CacheWish, Digest, EngineOptions as LocalOptions};
 use crate::web;
 
 /// Everything in `inspectd.toml`.
@@ -65,6 +65,8 @@ pub struct Model {
     /// What happens when a text grows past the length up to which the short position factors hold.
     /// Default `reprefill`, which is exact; `keep` is cheap and far from exact.
     pub long_context: LongContext,
+    /// The digest that the model must have, because its list of files was signed; `None`: nobody asked.
+    pub signed_digest: Option<Digest>,
     /// Most positions of one prompt with its answer. Default: what the model was made for. Too low
     /// refuses long questions; too high lets one question take much memory.
     pub max_context: Option<usize>,
@@ -89,6 +91,7 @@ impl Model {
             precision: Precision::default(),
             cache: CacheWish::default(),
             long_context: LongContext::default(),
+            signed_digest: None,
             max_context: None,
             picture_cache_bytes: 0,
             adapters_max_bytes: 0,
@@ -108,6 +111,7 @@ impl Model {
             device: placement.device.clone(),
             cache: self.cache,
             long_context: self.long_context,
+            expected_digest: self.signed_digest,
             max_context: self.max_context,
             picture_cache_bytes: self.picture_cache_bytes,
             adapters_max_bytes: self.adapters_max_bytes,

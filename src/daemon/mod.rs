@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::Settings;
+use crate::config::{Settings, Signer};
 use crate::expected::{Access, ExpectedLists};
 use crate::hard::gpio::{Chips, KernelChips};
 use crate::inspector::{
@@ -98,6 +98,8 @@ pub struct Options {
     pub record: Option<Recording>,
     /// Where the configuration is from, to be read again.
     pub config: Option<PathBuf>,
+    /// Who must have signed it when it is read again; `None`: nobody need have.
+    pub signer: Option<Signer>,
     /// Memory that the model was planned with, in bytes: what is told of it.
     pub model_bytes: Option<u64>,
     /// Where a new configuration comes from, for a model that is not loaded here.
@@ -134,9 +136,9 @@ pub fn run(
     let needing = |station: &&Arc<Station>| station.needs_model();
     let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
     let renewed = |questions: Option<Arc<Questions>>| {
-        let files = options.config.clone();
-        let files =
-            files.map(|path| -> Arc<dyn Renewal> { Arc::new(FromFiles { path, questions }) });
+        let files = options.config.clone().map(|path| -> Arc<dyn Renewal> {
+            Arc::new(FromFiles { path, signer: options.signer.clone(), questions })
+        });
         Options { renewal: options.renewal.clone().or(files), ..options.clone() }
     };
     if local.is_empty() {

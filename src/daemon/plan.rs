@@ -51,6 +51,20 @@ pub struct Planned {
     pub demand: Option<Demand>,
 }
 
+/// What frames, footage that is being written and a camera's decoder are allowed of memory, for each station, in
+/// bytes: forty frames of two million pixels as they come.
+pub const STATION_BYTES: u64 = 256 << 20;
+
+/// What the program, its record and its connections are allowed beside the model, in bytes.
+pub const REST_BYTES: u64 = 256 << 20;
+
+/// What the whole service should be allowed, in bytes, with a model that takes `model_bytes`.
+pub fn memory_limit_bytes(model_bytes: u64, stations: &[Station]) -> u64 {
+    let clips = |station: &Station| station.clips.as_ref().map_or(0, |clips| clips.memory_bytes);
+    let of_stations = stations.iter().map(|station| STATION_BYTES + clips(station));
+    of_stations.fold(model_bytes.saturating_add(model_bytes / 4 + REST_BYTES), u64::saturating_add)
+}
+
 /// The file of measurements that belongs to these settings: beside the audit log.
 pub fn kept(settings: &Settings) -> Kept {
     Kept::in_dir(settings.store.path.parent().unwrap_or(Path::new(".")))

@@ -1,7 +1,7 @@
-//! A manifest: the list of a model's files with their SHA-256, in the form of `sha256sum`.
+//! A manifest: the list of a model's or a configuration's files with their SHA-256, in the form of `sha256sum`.
 //!
 //! ```text
-//! # inspectd model manifest 1
+//! # inspectd manifest 1
 //! # model 6c1b…            what records name this model by
 //! # bytes 1052424 model.safetensors
 //! 9f86…  model.safetensors
@@ -31,7 +31,7 @@ pub struct Entry {
     pub bytes: Option<u64>,
 }
 
-/// What every file of a model must be.
+/// What every file of a model, or of a configuration, must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// File name -> what it must be.
@@ -106,7 +106,7 @@ fn read_line(line: &str) -> Result<(String, Digest), String> {
     let name = name.strip_prefix("./").unwrap_or(name);
     if !is_inside(name) {
         let shown: String = name.chars().take(80).collect();
-        return Err(format!("{shown:?} is not the name of a file inside the model's folder"));
+        return Err(format!("{shown:?} is not the name of a file inside the folder"));
     }
     Ok((name.to_owned(), digest))
 }
@@ -121,7 +121,7 @@ pub fn is_inside(name: &str) -> bool {
 
 impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "# inspectd model manifest 1")?;
+        writeln!(f, "# inspectd manifest 1")?;
         if let Some(model) = &self.model {
             writeln!(f, "# model {model}")?;
         }

@@ -29,8 +29,8 @@ pub fn check(signed: &Path, signature: &Path, key: &str) -> Result<String, Prove
     let bytes = super::read_text(signed, 1 << 20)?;
     key.verify(bytes.as_bytes(), &parsed, true).map_err(|why| {
         let problem = format!(
-            "is not this key's signature of {} as it is now ({why}): do not use the model before \
-             you know who changed which",
+            "is not this key's signature of {} as it is now ({why}): do not use it before you \
+             know who changed which",
             signed.display()
         );
         wrong(signature, problem)

@@ -43,6 +43,8 @@ pub struct EngineOptions {
     pub quantise: Option<Mix>,
     /// What happens when a growing text passes the short RoPE factors' length. Default: recompute.
     pub long_context: LongContext,
+    /// The digest that the model must have: with another one, no answer of it counts. `None` (default): any.
+    pub expected_digest: Option<Digest>,
     /// Most positions a session may hold; `None` (default): as many as the model was made for. A
     /// smaller number bounds the memory of the KV cache.
     pub max_context: Option<usize>,
@@ -64,6 +66,7 @@ impl Default for EngineOptions {
             cache: CacheWish::Auto,
             quantise: None,
             long_context: LongContext::default(),
+            expected_digest: None,
             max_context: None,
             prefill_chunk: 512,
             picture_cache_bytes: 64 << 20,
@@ -157,7 +160,7 @@ impl Engine {
         check_memory(&options.device, &Needs::of(&config.decoder, weights_bytes, options))?;
         // The digest reads every byte of the weights, and so do loading and the first answer: side
         // by side they share the reading.
-        let digest = folder.start_digest();
+        let digest = folder.start_digest(options.expected_digest);
         let mut loader = Loader::new(&folder, options.dtype, &options.device);
         loader.formats = formats(&config, options.quantise);
         loader.observer = observer;

@@ -22,7 +22,7 @@ pub struct PendingDigest(Arc<Shared>);
 
 /// Why a model has no digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the model's digest cannot be computed: {0}")]
+#[error("{0}")]
 pub struct DigestError(String);
 
 /// What is hashed.
@@ -50,7 +50,14 @@ struct State {
 impl DigestError {
     /// `problem`: what stands in the way.
     pub fn new(problem: impl Into<String>) -> DigestError {
-        DigestError(problem.into())
+        DigestError(format!("the model's digest cannot be computed: {}", problem.into()))
+    }
+
+    fn another(found: Digest, expected: Digest) -> DigestError {
+        DigestError(format!(
+            "the model is not the one that was signed: its digest is {found}, signed is {expected}; \
+             `inspectd model verify` tells which file differs"
+        ))
     }
 }
 
@@ -67,8 +74,9 @@ impl PendingDigest {
         PendingDigest(Arc::new(Shared { state, news, all_bytes, since }))
     }
 
-    /// Begins to hash on a thread. The thread ends when nobody holds the digest any more.
-    pub(crate) fn start(what: Hashed) -> PendingDigest {
+    /// Begins to hash on a thread. The thread ends when nobody holds the digest any more. A digest that is
+    /// not the `expected` one is an error.
+    pub(crate) fn start(what: Hashed, expected: Option<Digest>) -> PendingDigest {
         let all_bytes = what.files.iter().map(|(_, file)| file.len() as u64).sum();
         let pending = PendingDigest::of_bytes(all_bytes);
         let shared = Arc::downgrade(&pending.0);
@@ -76,7 +84,11 @@ impl PendingDigest {
             let hashed = catch_unwind(AssertUnwindSafe(|| hash(what, &shared)));
             let ended = || Err(DigestError::new("the thread that hashed has ended"));
             if let Some(shared) = shared.upgrade() {
-                shared.end(hashed.unwrap_or_else(|_| ended()));
+                let proven = |found: Digest| match expected.filter(|expected| *expected != found) {
+                    None => Ok(found),
+                    Some(expected) => Err(DigestError::another(found, expected)),
+                };
+                shared.end(hashed.unwrap_or_else(|_| ended()).and_then(proven));
             }
         };
         let spawned = thread::Builder::new().name("model digest".to_string()).spawn(hash);
@@ -211,13 +223,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bytes = vec![7; (3 << 20) + 1];
         let one = Hashed { files: vec![mapped(&dir, "a", &bytes)], known: None };
-        assert_eq!(PendingDigest::start(one).wait(), Ok(Digest::of(&bytes)));
+        assert_eq!(PendingDigest::start(one, None).wait(), Ok(Digest::of(&bytes)));
 
         let known = ("b".to_string(), Digest::of(b"b"));
         let files = vec![mapped(&dir, "a", &bytes)];
         let folder = Hashed { files, known: Some(vec![known.clone()]) };
         let all = Digest::of_files(&[("a".to_string(), Digest::of(&bytes)), known]);
-        let pending = PendingDigest::start(folder);
+        let pending = PendingDigest::start(folder, None);
         assert_eq!(pending.wait_until_within(Duration::ZERO), Ok(()));
         assert_eq!((pending.wait(), pending.failure()), (Ok(all), None));
     }
@@ -228,7 +240,7 @@ mod tests {
         let file = mapped(&dir, "a", b"one");
         let path = dir.path().join("a");
         std::fs::File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
-        let pending = PendingDigest::start(Hashed { files: vec![file], known: None });
+        let pending = PendingDigest::start(Hashed { files: vec![file], known: None }, None);
         let told = pending.wait().unwrap_err();
         assert!(told.to_string().contains("changed while the model was loaded"), "{told}");
         assert_eq!(pending.failure(), Some(told.clone()));

@@ -198,9 +198,9 @@ impl ModelFolder {
 
     /// Begins to compute the digest of every file that was read, weights included: two folders with
     /// one digest are one model. Of a GGUF file it is the file's own SHA-256, whatever its name. Call
-    /// it after the small files have been read.
-    pub(crate) fn start_digest(&self) -> PendingDigest {
-        PendingDigest::start(match &self.store {
+    /// it after the small files have been read. Another digest than `expected` is an error.
+    pub(crate) fn start_digest(&self, expected: Option<Digest>) -> PendingDigest {
+        let hashed = match &self.store {
             Store::Gguf(model) => Hashed {
                 files: vec![(model.name().to_string(), Arc::clone(model.file()))],
                 known: None,
@@ -210,7 +210,8 @@ impl ModelFolder {
                 let files = folder.shards.iter().map(weights).collect();
                 Hashed { files, known: Some(self.read.clone()) }
             }
-        })
+        };
+        PendingDigest::start(hashed, expected)
     }
 
     /// The names of all tensors, in no order: published ones of a folder, the file's own of a GGUF

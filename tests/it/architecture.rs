@@ -61,6 +61,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "hard",
             "frame",
             "plc",
+            "provenance",
             "publish",
             "quality",
             "remote",

@@ -72,6 +72,7 @@ mod service;
 mod several;
 #[cfg(feature = "gst")]
 mod shift;
+mod signed;
 mod sparkplug;
 mod store;
 mod support;

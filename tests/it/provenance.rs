@@ -237,12 +237,12 @@ fn a_signature_holds_for_its_key_and_its_bytes_only() {
     fs::write(&file, format!("untrusted comment: minisign public key\n{key}\n")).expect("written");
     said(&mut verify(&file.display().to_string()), 0);
     let (_, other) = sign(&text);
-    assert!(said(&mut verify(&other), 3).contains("do not use the model"));
+    assert!(said(&mut verify(&other), 3).contains("do not use it before"));
     // Somebody changes a file and makes the manifest fit.
     fs::write(installed.file("generation_config.json"), "{\"eos_token_id\": [2]}")
         .expect("written");
     said(model("manifest").arg("--model").arg(installed.dir()), 0);
-    assert!(said(&mut verify(&key), 3).contains("do not use the model"));
+    assert!(said(&mut verify(&key), 3).contains("do not use it before"));
     fs::write(&beside, "junk").expect("written");
     assert!(said(&mut verify(&key), 3).contains("not a minisign signature"));
     fs::remove_file(&beside).expect("removed");

@@ -1,12 +1,13 @@
 //! The program under a service manager: when it is ready, that it lives, and that it does not live on when
 //! it is stuck.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::service::Service;
+use crate::support::service::{Service, command};
 use crate::support::station::Site;
 
 fn get(address: &str, path: &str) -> (u16, String) {
@@ -88,6 +89,24 @@ fn metrics_and_health_are_served_on_the_managers_socket() {
     let (status, _) = get(&address, "/reload");
     assert_eq!(status, 404, "the address takes no commands");
     assert!(service.stop().0.success());
+}
+
+#[test]
+fn the_limit_of_memory_is_above_what_it_takes() {
+    let site = Site::of_pictures(None);
+    let text =
+        String::from_utf8(command(&site.file, &["check", "--drop-in"]).stdout).expect("text");
+    let limit = text.lines().find_map(|line| line.strip_prefix("MemoryMax=")?.strip_suffix('M'));
+    let limit_kib = limit.expect("a limit").parse::<u64>().expect("a number") << 10;
+    let mut service = Service::start(&site, None, &[]);
+    service.wait_for("READY=1");
+    service.wait_for("STATUS=Inspecting.");
+    let status = fs::read_to_string(format!("/proc/{}/status", service.id())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    service.stop();
+    assert!(peak_kib < limit_kib, "{peak_kib} of {limit_kib} KiB");
+    assert!(text.starts_with("# Made by") && text.contains("\n[Service]\n"), "{text}");
 }
 
 #[test]

@@ -8,7 +8,12 @@ use crate::vlm::{AdapterRef, LoadError};
 pub fn read(table: &mut Reader<'_>) -> Option<AdapterRef> {
     let dir = table.path("adapter")?;
     match AdapterRef::check(dir.get_ref()) {
-        Ok(adapter) => Some(adapter),
+        Ok(adapter) => {
+            for (name, digest) in &adapter.files {
+                table.note_file(&adapter.dir.join(name), *digest);
+            }
+            Some(adapter)
+        }
         Err(why) => {
             table.error(dir.span(), format!("cannot use this adapter: {why}"), remedy(&why));
             None

@@ -8,6 +8,7 @@ use super::super::reader::Reader;
 use crate::calibration::InUse;
 use crate::camera;
 use crate::roi::Region;
+use crate::vlm::Digest;
 
 /// Reads `calibration = "FILE"` and prepares it for `regions`, the station's. Held against the size of
 /// the camera's frames, where the file says that.
@@ -24,6 +25,10 @@ pub fn read(
             return None;
         }
     };
+    // Its pictures are held against the digests that stand in it.
+    if let Some(digest) = Digest::parse(&in_use.digest) {
+        top.note_file(path.get_ref(), digest);
+    }
     let [width, height] = in_use.calibration.frame_px;
     let wished = camera.map(|camera| (camera.width_px, camera.height_px));
     if let Some((across, down)) = wished

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::file::{self, FILE_MAX_BYTES};
+use super::super::file::FILE_MAX_BYTES;
 use super::super::reader::Reader;
 use super::region::Named;
 use crate::frame;
@@ -26,7 +26,7 @@ pub fn read(table: &mut Reader<'_>, shown: Option<&[String]>, regions: &[Named])
                       region's picture from the evidence";
         table.error(path.span(), title, remedy);
     };
-    let bytes = file::read_limited(path.get_ref(), FILE_MAX_BYTES).map_err(refuse).ok()?;
+    let bytes = table.read_bytes(path.get_ref(), FILE_MAX_BYTES).map_err(refuse).ok()?;
     let digest = Digest::of(&bytes).to_string();
     let picture = frame::file::decode(bytes).map_err(refuse).ok()?;
     let is_crop = (picture.width, picture.height) == (CROP_SIDE_PX, CROP_SIDE_PX);

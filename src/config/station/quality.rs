@@ -210,7 +210,7 @@ fn read_saved(table: &Reader<'_>, path: &Spanned<PathBuf>) -> Option<References>
         let title = format!("cannot use the references in {}: {why}", file.display());
         table.error(path.span(), title, "calibrate the station, and name the file that this wrote");
     };
-    let text = file::read_text(file, FILE_MAX_BYTES).map_err(refuse).ok()?;
+    let text = table.read_text(file, FILE_MAX_BYTES).map_err(refuse).ok()?;
     let calibration: Calibration =
         toml::from_str(&text).map_err(|why| refuse(why.message().to_owned())).ok()?;
     let folder = file.parent().unwrap_or(Path::new(""));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::super::file;
 use super::super::reader::Reader;
 use crate::verdict::serial::{
     Confusions, Consequence, ENTRIES_MAX, ENTRY_MAX_BYTES, ExpectedRule, GROUPS_MAX, Scope,
@@ -188,7 +187,7 @@ fn read_list(
     confusions: &Confusions,
 ) -> Option<SerialList> {
     let shown = path.get_ref().display();
-    let text = match file::read_text(path.get_ref(), LIST_MAX_BYTES) {
+    let text = match table.read_text(path.get_ref(), LIST_MAX_BYTES) {
         Ok(text) => text,
         Err(why) => {
             let remedy =

@@ -17,7 +17,7 @@ use super::desk::Desk;
 use super::keeper::Call;
 use super::line::Changer;
 use super::plan;
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, Signer};
 use crate::inspector::Questions;
 use crate::station::Station;
 use crate::store::{EventKind, Store, events};
@@ -43,6 +43,8 @@ pub trait Renewal: Debug + Send + Sync {
 pub struct FromFiles {
     /// The main file.
     pub path: PathBuf,
+    /// Who must have signed it; `None`: nobody need have.
+    pub signer: Option<Signer>,
     /// The questions to the device's own model; `None`: it has none, and engines elsewhere prepare theirs when
     /// they are asked.
     pub questions: Option<Arc<Questions>>,
@@ -56,7 +58,7 @@ impl Debug for FromFiles {
 
 impl Renewal for FromFiles {
     fn read(&self) -> Result<(Settings, Vec<Station>), String> {
-        match config::load(&self.path) {
+        match config::load_signed(&self.path, self.signer.as_ref()) {
             Ok(loaded) => Ok((loaded.settings, loaded.stations)),
             Err(problems) => Err(problems.render(false)),
         }

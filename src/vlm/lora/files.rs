@@ -34,7 +34,7 @@ pub struct AdapterFiles {
     dir: PathBuf,
     config: AdapterConfig,
     pairs: BTreeMap<Place, Pair>,
-    digest: Digest,
+    digests: [(String, Digest); 2],
 }
 
 /// The matrices beside one layer, row by row.
@@ -81,10 +81,10 @@ impl AdapterFiles {
             AdapterConfig::read(&config_path, &parse_object(&config_path, &config_bytes)?)?;
         let path = dir.join(WEIGHTS);
         let bytes = read_bounded(&path, WEIGHTS_MAX_BYTES)?;
-        let digest = Digest::of_files(&[
+        let digests = [
             (CONFIG.to_owned(), Digest::of(&config_bytes)),
             (WEIGHTS.to_owned(), Digest::of(&bytes)),
-        ]);
+        ];
         let mut matrices = read_matrices(&path, &bytes)?;
         drop(bytes);
         let mut pairs = BTreeMap::new();
@@ -108,7 +108,7 @@ impl AdapterFiles {
         if pairs.is_empty() {
             return Err(LoadError::WeightsFile { path, problem: "holds no tensor".to_owned() });
         }
-        Ok(AdapterFiles { dir: dir.to_path_buf(), config, pairs, digest })
+        Ok(AdapterFiles { dir: dir.to_path_buf(), config, pairs, digests })
     }
 
     /// Checks that every layer that the configuration names is there, no other, and all of the
@@ -137,7 +137,12 @@ impl AdapterFiles {
 
     /// The digest of both files.
     pub fn digest(&self) -> Digest {
-        self.digest
+        Digest::of_files(&self.digests)
+    }
+
+    /// The name and the digest of each of the two.
+    pub fn digests(&self) -> &[(String, Digest); 2] {
+        &self.digests
     }
 
     /// Memory of all matrices in f32.

@@ -71,6 +71,8 @@ pub struct AdapterRef {
     pub dir: PathBuf,
     /// The digest of its two files, as `sha256sum adapter_* | sha256sum` says it.
     pub digest: Digest,
+    /// The name and the digest of each of the two.
+    pub files: [(String, Digest); 2],
 }
 
 impl AdapterRef {
@@ -79,8 +81,9 @@ impl AdapterRef {
     /// # Errors
     /// As [`AdapterFiles::open`].
     pub fn check(dir: &Path) -> std::result::Result<AdapterRef, LoadError> {
-        let digest = AdapterFiles::open(dir)?.digest();
-        Ok(AdapterRef { dir: dir.to_path_buf(), digest })
+        let read = AdapterFiles::open(dir)?;
+        let (digest, files) = (read.digest(), read.digests().clone());
+        Ok(AdapterRef { dir: dir.to_path_buf(), digest, files })
     }
 
     /// Checks whether the adapter fits the decoder of the model folder `model`, from that folder's

@@ -125,6 +125,11 @@ impl Service {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Another command of the program about it, with its configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
         command(&self.config, arguments)
