@@ -71,6 +71,26 @@ const PACKAGES: [(&str, &[&str]); 10] = [
     ),
 ];
 
+/// A Debian package of plug-ins, and what of it this machine has.
+pub(crate) struct Plugins {
+    /// The package.
+    pub(crate) package: &'static str,
+    /// Elements that are installed.
+    pub(crate) here: Vec<&'static str>,
+    /// Elements that are not.
+    pub(crate) absent: Vec<&'static str>,
+}
+
+/// Every package that a camera or footage may need. GStreamer must have been started.
+pub(crate) fn plugins() -> Vec<Plugins> {
+    let is_here = |element: &&str| gst::ElementFactory::find(element).is_some();
+    let look = |(package, elements): (&'static str, &'static [&'static str])| {
+        let (here, absent) = elements.iter().copied().partition(is_here);
+        Plugins { package, here, absent }
+    };
+    PACKAGES.into_iter().map(look).collect()
+}
+
 /// What to do about a missing element.
 pub(crate) fn advice(element: &str) -> String {
     let brings = |(_, elements): &&(&str, &[&str])| elements.contains(&element);

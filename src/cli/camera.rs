@@ -14,6 +14,7 @@ use crate::station::Station;
 pub const EXAMPLES: &str = "\
 Examples:
   inspectd camera list                               (what is attached, and what to write for it)
+  inspectd camera plugins                            (which packages cameras may need, and what of them is here)
   inspectd camera explain --station press-3          (the pipeline, what is missing, how to try it)
   inspectd camera snapshot --station press-3 --out now.png";
 
@@ -27,6 +28,8 @@ pub struct Arguments {
 enum Action {
     /// List the cameras that are attached to this machine or answer on its network.
     List,
+    /// List the Debian packages that cameras and footage may need, and what of them this machine has.
+    Plugins,
     /// Show how the camera of a station would be opened on this machine, without opening it.
     Explain {
         #[command(flatten)]
@@ -61,6 +64,7 @@ struct Which {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.action {
         Action::List => list(&mut io::stdout().lock()),
+        Action::Plugins => plugins(&mut io::stdout().lock()),
         Action::Explain { which } => explain(&which.station()?, &mut io::stdout().lock()),
         Action::Snapshot { which, out, skip, timeout_s } => {
             snapshot(&which.station()?, out, *skip, Duration::from_secs(*timeout_s))
@@ -108,6 +112,26 @@ fn list(out: &mut dyn Write) -> anyhow::Result<()> {
     }
     writeln!(out, "{table}")?;
     Ok(())
+}
+
+#[cfg(feature = "gst")]
+fn plugins(out: &mut dyn Write) -> anyhow::Result<()> {
+    gstreamer::init()
+        .map_err(|why| Exit::Camera.because(anyhow::anyhow!("GStreamer does not start: {why}")))?;
+    for plugins in camera::elements::plugins() {
+        writeln!(out, "{}", plugins.package)?;
+        for (word, elements) in [("here", &plugins.here), ("absent", &plugins.absent)] {
+            if !elements.is_empty() {
+                writeln!(out, "  {word:<7} {}", elements.join(" "))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "gst"))]
+fn plugins(out: &mut dyn Write) -> anyhow::Result<()> {
+    list(out)
 }
 
 #[cfg(not(feature = "gst"))]

@@ -25,7 +25,7 @@ pub fn site(camera: &str) -> TempDir {
 pub fn camera_by(by: &[&str], site: &Path, arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_inspectd");
     let mut line: Vec<&str> = [by, &[program, "camera"], arguments].concat();
-    if arguments != ["list"] {
+    if !matches!(arguments, ["list" | "plugins"]) {
         line.extend(["--config", "inspectd.toml"]);
     }
     Command::new(line[0]).args(&line[1..]).current_dir(site).output().expect("the program runs")
@@ -81,4 +81,16 @@ fn a_snapshot_is_a_picture_and_a_camera_that_fails_says_why() {
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
     assert!(said(&output).contains("failed:"), "{}", said(&output));
     assert!(!dead.path().join("now.png").exists());
+}
+
+#[cfg(feature = "gst")]
+#[test]
+fn packages_of_plugins_are_listed_with_what_is_here() {
+    let site = site("pipeline = 'videotestsrc'");
+    let output = camera(site.path(), &["plugins"]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    let base = text.split("gstreamer1.0-plugins-base\n").nth(1).expect("the package");
+    assert!(base.lines().next().is_some_and(|line| line.contains("here") && line.contains("appsink")));
+    assert!(text.contains("gstreamer1.0-libav"), "{text}");
 }
