@@ -15,6 +15,7 @@ Examples, where the configuration is trusted:
   inspectd config manifest                                writes /etc/inspectd/config.sha256
   inspectd model manifest --model /opt/phi-3-vision       the same for the model
   minisign -Sm /etc/inspectd/config.sha256 /opt/phi-3-vision/model.sha256 -s engineering.key
+  inspectd config keys photo_eye                          what may stand in a file
 and on the device:
   inspectd config verify --public-key engineering.pub
   cp systemd/drop-ins/signed.conf /etc/systemd/system/inspectd.service.d/      demands it of each start and reload
@@ -39,6 +40,14 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// List every key that a configuration may have, with what its value may be.
+    Keys {
+        /// Only keys with this in their name or their table's.
+        word: Option<String>,
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Hold configuration and model against their signed lists, as `run --signed-by` does.
     Verify {
         #[command(flatten)]
@@ -53,6 +62,7 @@ enum Command {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Manifest { config, out } => manifest(config, out.as_ref()),
+        Command::Keys { word, json } => keys(word.as_deref().unwrap_or_default(), *json),
         Command::Verify { config, public_key } => {
             let loaded = run::load_signed(config, Some(&Signer::new(public_key.as_str())))?;
             println!("configuration  good; {} files as they were signed", loaded.files.len());
@@ -65,6 +75,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn keys(word: &str, json: bool) -> anyhow::Result<()> {
+    let mut all = config::keys();
+    all.retain(|key| key.key.contains(word) || key.table.contains(word));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(());
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    table.set_header(["file", "table", "key", "value"]);
+    for key in &all {
+        table.add_row([key.file, &key.table, key.key, &key.form]);
+    }
+    println!("{table}");
+    Ok(())
 }
 
 fn manifest(file: &ConfigFile, out: Option<&PathBuf>) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ mod broker;
 pub mod check;
 mod engines;
 mod file;
+mod keys;
 mod main_file;
 mod modbus;
 mod reader;
@@ -33,6 +34,7 @@ use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 pub use file::{FILE_MAX_BYTES, ReadFile, STATIONS_MAX};
+pub use keys::{Key, keys};
 pub use report::{Place, Problem, Problems, Severity};
 pub use settings::{Level, Log, Model, Precision, Settings};
 pub use signed::{LIST_NAME, Signer, list};

@@ -7,6 +7,7 @@
 mod value;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ const ADDRESS_MAX: usize = 80;
 pub struct Sink {
     problems: RefCell<Vec<Problem>>,
     files: RefCell<Vec<ReadFile>>,
+    keys: RefCell<BTreeMap<(String, &'static str), String>>,
 }
 
 impl Sink {
@@ -45,6 +47,12 @@ impl Sink {
     /// How many of them forbid the start.
     pub fn errors(&self) -> usize {
         self.problems.borrow().iter().filter(|known| known.severity() == Severity::Error).count()
+    }
+
+    /// Every key that was asked for: the table's name, the key, and what its value may be.
+    pub fn keys(&self) -> Vec<(String, &'static str, String)> {
+        let keys = self.keys.borrow();
+        keys.iter().map(|((table, key), form)| (table.clone(), *key, form.clone())).collect()
     }
 
     /// All of them, by their place in the file; and what was read beside it.
@@ -65,6 +73,8 @@ pub struct Reader<'a> {
     span: Range<usize>,
     /// What a person calls the table, such as `[camera]`; empty at the top of the file.
     name: String,
+    /// The same without a name of its own.
+    header: String,
     asked: Vec<&'static str>,
     /// The keys of the table around it: one that stands below the wrong header is common.
     outer: Vec<&'static str>,
@@ -74,7 +84,16 @@ impl<'a> Reader<'a> {
     /// Opens the top of a file.
     pub fn top(source: &'a Arc<Source>, table: &'a DeTable<'a>, sink: &'a Sink) -> Reader<'a> {
         let (table, name) = (Some(table), String::new());
-        Reader { source, sink, table, span: 0..0, name, asked: vec![], outer: vec![] }
+        Reader {
+            source,
+            sink,
+            table,
+            span: 0..0,
+            name,
+            header: String::new(),
+            asked: vec![],
+            outer: vec![],
+        }
     }
 
     /// Whether the table is written in the file.
@@ -182,18 +201,21 @@ impl<'a> Reader<'a> {
 
     /// A text of 1 to `max_chars` characters.
     pub fn text(&mut self, key: &'static str, max_chars: usize) -> Option<Spanned<String>> {
+        self.note_key(key, || format!("text, {max_chars} characters at most"));
         let value = self.value(key)?;
         self.as_text(key, value, max_chars)
     }
 
     /// A name: letters, digits, `-` and `_`.
     pub fn own_name(&mut self, key: &'static str) -> Option<Spanned<String>> {
+        self.note_key(key, || format!("name of letters, digits, - and _, {NAME_MAX} at most"));
         let text = self.text(key, NAME_MAX)?;
         self.check_name(key, &text).then_some(text)
     }
 
     /// An address of this device to listen on, with its port; `example` is one.
     pub fn listen_address(&mut self, key: &'static str, example: SocketAddr) -> Option<SocketAddr> {
+        self.note_key(key, || "address and port".to_owned());
         let text = self.text(key, ADDRESS_MAX)?;
         let parsed = text.get_ref().parse().ok();
         if parsed.is_none() {
@@ -210,6 +232,7 @@ impl<'a> Reader<'a> {
 
     /// A path; one that is not absolute is taken from the folder of this file.
     pub fn path(&mut self, key: &'static str) -> Option<Spanned<PathBuf>> {
+        self.note_key(key, || "path".to_owned());
         let text = self.text(key, PATH_MAX)?;
         Some(Spanned::new(text.span(), self.beside(text.get_ref())))
     }
@@ -221,6 +244,7 @@ impl<'a> Reader<'a> {
 
     /// A whole number within `range`.
     pub fn whole(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<Spanned<i64>> {
+        self.note_key(key, || format!("whole number, {} to {}", range.start(), range.end()));
         let value = self.value(key)?;
         self.as_whole(key, value, &range)
     }
@@ -231,12 +255,14 @@ impl<'a> Reader<'a> {
         key: &'static str,
         range: RangeInclusive<f64>,
     ) -> Option<Spanned<f64>> {
+        self.note_key(key, || format!("number, {} to {}", range.start(), range.end()));
         let value = self.value(key)?;
         self.as_number(key, value, &range)
     }
 
     /// `true` or `false`.
     pub fn flag(&mut self, key: &'static str) -> Option<Spanned<bool>> {
+        self.note_key(key, || "true or false".to_owned());
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::Boolean(flag) => Some(Spanned::new(value.span(), *flag)),
@@ -250,6 +276,10 @@ impl<'a> Reader<'a> {
         key: &'static str,
         words: &[(&str, T)],
     ) -> Option<Spanned<T>> {
+        self.note_key(key, || {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            words.join(", ")
+        });
         let text = self.text(key, NAME_MAX)?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| word == text.get_ref()) {
             return Some(Spanned::new(text.span(), meaning.clone()));
@@ -267,6 +297,9 @@ impl<'a> Reader<'a> {
         max_items: usize,
         max_chars: usize,
     ) -> Option<Spanned<Vec<Spanned<String>>>> {
+        self.note_key(key, || {
+            format!("list of {max_items} texts at most, each {max_chars} characters at most")
+        });
         let (span, list) = self.list(key, max_items, "a list of texts")?;
         let texts = list.iter().filter_map(|item| self.as_text(key, item, max_chars)).collect();
         Some(Spanned::new(span, texts))
@@ -279,6 +312,13 @@ impl<'a> Reader<'a> {
         max_items: usize,
         range: RangeInclusive<i64>,
     ) -> Option<Spanned<Vec<i64>>> {
+        self.note_key(key, || {
+            format!(
+                "list of {max_items} whole numbers at most, {} to {}",
+                range.start(),
+                range.end()
+            )
+        });
         let (span, list) = self.list(key, max_items, "a list of whole numbers")?;
         let number = |item| self.as_whole(key, item, &range).map(Spanned::into_inner);
         let numbers: Option<Vec<i64>> = list.iter().map(number).collect();
@@ -291,6 +331,9 @@ impl<'a> Reader<'a> {
         key: &'static str,
         range: RangeInclusive<f64>,
     ) -> Option<Spanned<[f64; N]>> {
+        self.note_key(key, || {
+            format!("list of {N} numbers, each {} to {}", range.start(), range.end())
+        });
         let (span, list) = self.list(key, usize::MAX, "a list of numbers")?;
         if list.len() != N {
             let title = format!("`{key}` has {} numbers; it needs {N}", list.len());
@@ -312,6 +355,7 @@ impl<'a> Reader<'a> {
         key: &'static str,
         max_items: usize,
     ) -> Option<Vec<Spanned<serde_json::Value>>> {
+        self.note_key(key, || format!("list of {max_items} texts, numbers, true or false at most"));
         let (_, list) = self.list(key, max_items, "a list of values")?;
         let plain = |item: &Spanned<DeValue<'_>>| {
             let value = plain_value(item.get_ref());
@@ -333,7 +377,12 @@ impl<'a> Reader<'a> {
             Some(other) => self.wrong_type(key, span.clone(), "a table", other),
             None => None,
         };
-        self.inside(table, span, format!("[{key}]"))
+        let mut inside = self.inside(table, span, format!("[{key}]"));
+        let around = self.header.trim_matches(['[', ']']);
+        if !around.is_empty() {
+            inside.header = format!("[{around}.{key}]");
+        }
+        inside
     }
 
     /// The tables `[[key]]`, at most `max_items` of them. `header` is what stands between the
@@ -374,7 +423,8 @@ impl<'a> Reader<'a> {
             match value.get_ref() {
                 DeValue::Table(table) => {
                     let header = format!("[{key}.{spoken}]");
-                    let reader = self.inside(Some(table), value.span(), header);
+                    let mut reader = self.inside(Some(table), value.span(), header);
+                    reader.header = format!("[{key}.NAME]");
                     readers.push((Spanned::new(name.span(), name.get_ref().to_string()), reader));
                 }
                 other => {
@@ -436,7 +486,14 @@ impl<'a> Reader<'a> {
         name: String,
     ) -> Reader<'a> {
         let outer = self.asked.clone();
-        Reader { source: self.source, sink: self.sink, table, span, name, asked: vec![], outer }
+        let (header, asked) = (name.clone(), vec![]);
+        Reader { source: self.source, sink: self.sink, table, span, name, header, asked, outer }
+    }
+
+    /// Notes what a key may be, once: who asks first knows best.
+    fn note_key(&self, key: &'static str, form: impl FnOnce() -> String) {
+        let mut keys = self.sink.keys.borrow_mut();
+        keys.entry((self.header.clone(), key)).or_insert_with(form);
     }
 
     fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
