@@ -91,6 +91,8 @@ fn packages_of_plugins_are_listed_with_what_is_here() {
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     let base = text.split("gstreamer1.0-plugins-base\n").nth(1).expect("the package");
-    assert!(base.lines().next().is_some_and(|line| line.contains("here") && line.contains("appsink")));
+    assert!(
+        base.lines().next().is_some_and(|line| line.contains("here") && line.contains("appsink"))
+    );
     assert!(text.contains("gstreamer1.0-libav"), "{text}");
 }

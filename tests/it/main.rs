@@ -38,6 +38,7 @@ mod fuzz;
 mod genicam;
 mod gguf;
 mod grammar;
+mod handbook;
 mod hard;
 mod hard_model;
 #[cfg(feature = "gst")]
