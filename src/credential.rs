@@ -1,5 +1,5 @@
-//! Secrets that a configuration names and never holds: the first line of a file, or a credential that
-//! systemd gives to the service. Read anew at each use, so that what was renewed holds without a restart.
+//! Secrets that a configuration names and never holds: in a file, or in a credential that systemd gives to
+//! the service. Read anew at each use, so that what was renewed holds without a restart.
 
 use std::env;
 use std::fmt;
@@ -61,10 +61,30 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// No such file, one that is empty, too long, or has another form.
 pub fn read(source: &Source) -> Result<Secret, CredentialError> {
-    read_in(source, env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from).as_deref())
+    read_in(source, folder().as_deref())
 }
 
-fn read_in(source: &Source, folder: Option<&Path>) -> Result<Secret, CredentialError> {
+/// The whole of a file with secrets, of which the caller knows the form.
+pub struct Text {
+    /// Where it was.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: String,
+}
+
+/// Reads the file, whatever its form.
+///
+/// # Errors
+/// No such file, or one that is too long or no text.
+pub fn read_text(source: &Source) -> Result<Text, CredentialError> {
+    read_text_in(source, folder().as_deref())
+}
+
+/// As [`read_text`], with systemd's credentials in this folder.
+pub(crate) fn read_text_in(
+    source: &Source,
+    folder: Option<&Path>,
+) -> Result<Text, CredentialError> {
     let path = match (source, folder) {
         (Source::File(path), _) => path.clone(),
         (Source::Systemd(name), Some(folder)) => folder.join(name),
@@ -79,6 +99,16 @@ fn read_in(source: &Source, folder: Option<&Path>) -> Result<Secret, CredentialE
         return Err(bad(format!("it has {} bytes, {MAX_BYTES} at most", about.len())));
     }
     let text = fs::read_to_string(&path).map_err(|why| bad(why.to_string()))?;
+    Ok(Text { path, text })
+}
+
+fn folder() -> Option<PathBuf> {
+    env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from)
+}
+
+fn read_in(source: &Source, folder: Option<&Path>) -> Result<Secret, CredentialError> {
+    let Text { path, text } = read_text_in(source, folder)?;
+    let bad = |why: String| CredentialError::File { path: path.clone(), why };
     let line = text.lines().next().unwrap_or_default().trim();
     if line.is_empty() {
         return Err(bad("its first line is empty".to_owned()));

@@ -158,14 +158,8 @@ pub enum Pixels {
     BayerBg8,
 }
 
-/// Where user name and password of a network camera stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credentials {
-    /// A file: the user name in its first line, the password in its second.
-    File(PathBuf),
-    /// The same as a credential that systemd hands to the service.
-    Systemd(String),
-}
+/// Where user name and password of a network camera stand: the name in the first line, the password in the second.
+pub use crate::credential::Source as Credentials;
 
 /// How a network camera is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,18 +1,9 @@
 //! What a dial needs from files: user name, password, certificates. Read anew on each dial, so that
 //! what was renewed holds without a restart.
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use super::options::{PublishError, PublishOptions};
 use super::tls::Tls;
-
-/// Where systemd puts a unit's credentials.
-const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-
-/// Longest file with a password, in bytes.
-const PASSWORD_MAX_BYTES: usize = 4096;
+use crate::credential::{self, CredentialError, Source, Text};
 
 /// What was read for one dial.
 #[derive(Clone)]
@@ -26,8 +17,7 @@ pub struct Access {
 impl Access {
     /// Reads the files that `options` name. Blocks on the disk.
     pub fn read(options: &PublishOptions) -> Result<Access, PublishError> {
-        let credentials = env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from);
-        let login = login(options, credentials.as_deref())?;
+        let login = login(options, credential::read_text)?;
         let tls = options.tls.as_ref().map(|tls| Tls::read(tls, options)).transpose()?;
         Ok(Access { login, tls })
     }
@@ -35,22 +25,19 @@ impl Access {
 
 fn login(
     options: &PublishOptions,
-    credentials: Option<&Path>,
+    read: impl FnOnce(&Source) -> Result<Text, CredentialError>,
 ) -> Result<Option<(String, String)>, PublishError> {
-    let path = match (&options.password_file, &options.password_credential) {
-        (Some(file), _) => file.clone(),
-        (None, Some(name)) => match credentials {
-            Some(folder) => folder.join(name),
-            None => return Err(PublishError::NoCredentials(name.clone())),
-        },
+    let source = match (&options.password_file, &options.password_credential) {
+        (Some(file), _) => Source::File(file.clone()),
+        (None, Some(name)) => Source::Systemd(name.clone()),
         (None, None) => {
             return Ok(options.username.clone().map(|username| (username, String::new())));
         }
     };
     let named = options.username.is_some();
-    let bad = |why: String| PublishError::File {
+    let bad = |path, why: String| PublishError::File {
         what: "password",
-        path: path.clone(),
+        path,
         why,
         remedy: if named {
             "put it there as the file's first line, readable for the user that inspectd runs as"
@@ -58,23 +45,25 @@ fn login(
             "put the user name into its first line and the password into its second, or set username"
         },
     };
-    let text = fs::read_to_string(&path).map_err(|why| bad(why.to_string()))?;
-    if text.len() > PASSWORD_MAX_BYTES {
-        return Err(bad(format!("it has {} bytes", text.len())));
-    }
+    let Text { path, text } = read(&source).map_err(|why| match why {
+        CredentialError::File { path, why } => bad(path, why),
+        CredentialError::NoSystemd(name) => PublishError::NoCredentials(name),
+    })?;
     let mut lines = text.lines().map(str::to_owned);
     let username = options.username.clone().or_else(|| lines.next());
     match (username, lines.next()) {
         (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
             Ok(Some((username, password)))
         }
-        (_, None) if !named => Err(bad("it has no second line".to_owned())),
-        _ => Err(bad("a line is empty".to_owned())),
+        (_, None) if !named => Err(bad(path, "it has no second line".to_owned())),
+        _ => Err(bad(path, "a line is empty".to_owned())),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -87,7 +76,8 @@ mod tests {
             options.username = username.map(str::to_owned);
             options.password_file = file.map(|name| folder.path().join(name));
             options.password_credential = credential.map(str::to_owned);
-            login(&options, Some(folder.path())).map_err(|why| why.to_string())
+            login(&options, |source| credential::read_text_in(source, Some(folder.path())))
+                .map_err(|why| why.to_string())
         };
         let pair = |user: &str, word: &str| Ok(Some((user.to_owned(), word.to_owned())));
         assert_eq!(read(None, None, None), Ok(None));
@@ -101,7 +91,9 @@ mod tests {
         assert!(told.contains("none"), "{told}");
         let mut options = PublishOptions::new("h", 1, "d", &[]);
         options.password_credential = Some("broker".into());
-        let told = login(&options, None).expect_err("no systemd").to_string();
+        let told = login(&options, |source| credential::read_text_in(source, None))
+            .expect_err("no systemd")
+            .to_string();
         assert!(told.contains("LoadCredential=broker:FILE"), "{told}");
     }
 }

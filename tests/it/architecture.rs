@@ -15,7 +15,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("fitness", &["roi", "station", "vlm"]),
     ("simulate", &["frame"]),
     ("platform", &[]),
-    ("camera", &["clock", "frame", "platform"]),
+    ("camera", &["clock", "credential", "frame", "platform"]),
     ("trigger", &["clock", "frame", "quality", "roi"]),
     ("footage", &["camera", "clock", "frame", "store", "trigger", "verdict"]),
     ("vlm", &[]),
@@ -49,7 +49,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("store", &["clock", "fault", "frame", "inspection", "verdict"]),
     ("expected", &["provenance", "verdict"]),
-    ("publish", &["clock", "fault", "inspection", "store", "verdict"]),
+    ("publish", &["clock", "credential", "fault", "inspection", "store", "verdict"]),
     ("sparkplug", &["clock", "inspection", "provenance", "publish", "store", "verdict"]),
     (
         "config",
