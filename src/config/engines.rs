@@ -9,8 +9,7 @@ use super::report::Place;
 use super::words::choices;
 use super::{Problem, Settings};
 use crate::credential::{self, Source};
-use crate::remote::options::URL_MAX_CHARS;
-use crate::remote::{AnswerForm, Endpoint, EngineOptions, KeyHeader, Kind};
+use crate::remote::{Address, AddressError, AnswerForm, Endpoint, EngineOptions, KeyHeader, Kind};
 use crate::station::Station;
 
 /// Most engines of one device.
@@ -26,13 +25,13 @@ fn read_one(name: &Spanned<String>, mut table: Reader<'_>) -> Option<EngineOptio
     table.check_name("engines", name);
     let kind = table.one_of("kind", &[("openai", Kind::OpenAi), ("azure-ml", Kind::AzureMl)]);
     let kind = table.required("kind", kind, "kind = \"openai\"  or  kind = \"azure-ml\"");
-    let url = table.text("url", URL_MAX_CHARS);
+    let url = table.text("url", Address::MAX_CHARS);
     let url = table.required("url", url, "url = \"http://192.168.1.40:8000/v1\"");
     let api_version = table.text("api_version", 40);
     let endpoint = url.as_ref().zip(kind.as_ref()).and_then(|(url, kind)| {
         let version = api_version.as_ref().map(|version| version.get_ref().as_str());
         let parsed = Endpoint::parse(*kind.get_ref(), url.get_ref(), version);
-        let note = |why: crate::remote::options::EndpointError| {
+        let note = |why: AddressError| {
             // Not the address itself: it may hold what nobody should read.
             let title = format!("`url` of the engine \"{}\" cannot be used: {why}", name.get_ref());
             table.error(url.span(), title, "write  url = \"https://HOST:PORT/v1\"");
@@ -98,14 +97,14 @@ fn read_key(table: &mut Reader<'_>, options: &mut EngineOptions) {
             "put the key there as the file's first line, readable for the user of the service";
         table.error(file.span(), why.to_string(), remedy);
     }
-    let endpoint = &options.endpoint;
-    if options.key.is_some() && !endpoint.is_encrypted() && !endpoint.is_loopback() {
+    let address = options.endpoint.address();
+    if options.key.is_some() && !address.is_encrypted() && !address.is_loopback() {
         let title = format!("the key of {} crosses the network unencrypted", table.name());
         let remedy = "serve the engine over TLS and write  url = \"https://…\"  and  ca_file = \"plant-ca.pem\"";
         table.warn(table.key_span("url"), title, remedy);
     }
     if let Some(file) = table.path("ca_file") {
-        if !endpoint.is_encrypted() {
+        if !address.is_encrypted() {
             let title = "`ca_file` has no effect without TLS";
             table.error(file.span(), title, "write  url = \"https://…\", or remove it");
         } else if let Err(why) = crate::remote::check_ca(file.get_ref()) {

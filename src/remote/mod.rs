@@ -7,8 +7,10 @@
 //!
 //! Nothing that comes back is believed: the text must be of the question's language, byte for byte as our
 //! own model's would be ([`crate::vlm::grammar::reread`]), and the rules judge it as they judge that.
-//! [`engine::Engine`] puts it together; it is shared by the threads that ask.
+//! [`engine::Engine`] puts it together; it is shared by the threads that ask. [`way`] is how any server is
+//! reached; `traces` goes by it, too.
 
+pub mod address;
 pub mod answered;
 pub mod breaker;
 mod client;
@@ -17,10 +19,12 @@ pub mod engine;
 pub mod failure;
 pub mod options;
 pub mod probe;
-mod reply;
+pub mod reply;
 mod request;
 mod tls;
+pub mod way;
 
+pub use address::{Address, AddressError};
 pub use answered::{AnsweredBy, RemoteTimings};
 pub use breaker::BreakerOptions;
 pub use engine::{Engine, Pace, Question, Told};

@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ureq::http::Uri;
-
+use super::address::{Address, AddressError};
 use super::breaker::BreakerOptions;
 use crate::credential;
-
-/// Longest address, in characters.
-pub const URL_MAX_CHARS: usize = 1024;
 
 /// One engine, by the name that stations call it.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,50 +84,32 @@ impl Kind {
     }
 }
 
-/// An address, checked, with what has to stand behind it.
+/// Where an engine is asked: its address, with what has to stand behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    origin: String,
+    address: Address,
     path: String,
     api_version: Option<String>,
     /// The body is Azure ML's own, and not chat completions.
     is_score: bool,
 }
 
-/// Why an address cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EndpointError(String);
-
 impl Endpoint {
     /// The endpoint at `url` of an engine of this kind. Where the path is not that of a question
     /// already, `/chat/completions` is put behind it.
     ///
     /// # Errors
-    /// What is no address of a server, or holds what does not belong into one: a password, a query.
+    /// As [`Address::parse`].
     pub fn parse(
         kind: Kind,
         url: &str,
         api_version: Option<&str>,
-    ) -> Result<Endpoint, EndpointError> {
-        let bad = |why: &str| Err(EndpointError(why.to_owned()));
-        let Ok(uri) = url.parse::<Uri>() else {
-            return bad("it is no address that begins with http:// or https://");
-        };
-        let (scheme, authority) = match (uri.scheme_str(), uri.authority()) {
-            (Some(scheme @ ("http" | "https")), Some(authority)) => (scheme, authority),
-            _ => return bad("it must begin with http:// or https:// and name a host"),
-        };
-        if authority.as_str().contains('@') {
-            return bad("a name or password in it would stand in logs; use `key_file`");
-        }
-        if authority.host().is_empty() {
-            return bad("it names no host");
-        }
-        if uri.query().is_some() || url.contains('#') {
-            return bad("it must end before `?` and `#`; a version goes into `api_version`");
-        }
-        let path = uri.path().trim_end_matches('/');
+    ) -> Result<Endpoint, AddressError> {
+        let address = Address::parse(url).map_err(|why| match url.contains('?') {
+            true => AddressError(format!("{why}; a version goes into `api_version`")),
+            false => why,
+        })?;
+        let path = address.path();
         let is_score = kind == Kind::AzureMl && path.ends_with("/score");
         let path = match is_score || path.ends_with("/chat/completions") {
             true => path.to_owned(),
@@ -139,56 +117,32 @@ impl Endpoint {
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
         if api_version.is_some_and(|version| version.is_empty() || !version.chars().all(fits)) {
-            return bad("`api_version` must be such as 2024-05-01-preview");
+            return Err(AddressError("`api_version` must be such as 2024-05-01-preview".into()));
         }
-        let origin = format!("{scheme}://{authority}");
         let api_version = api_version.map(str::to_owned);
-        Ok(Endpoint { origin, path, api_version, is_score })
+        Ok(Endpoint { address, path, api_version, is_score })
+    }
+
+    /// The server.
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Scheme, host and port: what records name.
     pub fn origin(&self) -> &str {
-        &self.origin
+        self.address.origin()
     }
 
     /// The whole address that questions are sent to.
     pub fn url(&self) -> String {
         let version = self.api_version.as_ref().map(|version| format!("?api-version={version}"));
-        format!("{}{}{}", self.origin, self.path, version.unwrap_or_default())
+        format!("{}{}{}", self.origin(), self.path, version.unwrap_or_default())
     }
 
     /// The address of the list of models, where there is one.
     pub fn models_url(&self) -> Option<String> {
         let base = self.path.strip_suffix("/chat/completions").filter(|_| !self.is_score)?;
-        Some(format!("{}{base}/models", self.origin))
-    }
-
-    /// Whether what is sent is encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        self.origin.starts_with("https://")
-    }
-
-    /// Whether it is this machine.
-    pub fn is_loopback(&self) -> bool {
-        let host = self.host();
-        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    }
-
-    /// The host, without its port.
-    pub fn host(&self) -> &str {
-        let authority = self.origin.split_once("://").map_or("", |(_, rest)| rest);
-        match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        }
-    }
-
-    /// The port.
-    pub fn port(&self) -> u16 {
-        let custom = if self.is_encrypted() { 443 } else { 80 };
-        let port = self.origin.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        port.unwrap_or(custom)
+        Some(format!("{}{base}/models", self.origin()))
     }
 
     /// Whether the body is Azure ML's own form for `/score`.
@@ -247,34 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
-        for bad in [
-            "",
-            "gpu:8000",
-            "ftp://gpu/v1",
-            "http://",
-            "http:///v1",
-            "https://u:p@gpu/v1",
-            "http://gpu/v1?key=1",
-            "http://gpu/v1#x",
-            "http://g pu/",
-        ] {
-            assert!(Endpoint::parse(Kind::OpenAi, bad, None).is_err(), "{bad}");
-        }
+    fn what_belongs_elsewhere_is_refused() {
+        let told = Endpoint::parse(Kind::AzureMl, "https://h/score?api-version=1", None);
+        assert!(told.expect_err("a query").to_string().contains("`api_version`"));
         assert!(Endpoint::parse(Kind::AzureMl, "https://h", Some("1&x=2")).is_err());
-    }
-
-    #[test]
-    fn host_and_port_are_told() {
         let of = |url| Endpoint::parse(Kind::OpenAi, url, None).expect("an address");
-        let told = |url| (of(url).host().to_owned(), of(url).port(), of(url).is_loopback());
-        assert_eq!(told("http://gpu:8000/v1"), ("gpu".to_owned(), 8000, false));
-        assert_eq!(told("https://10.0.0.7"), ("10.0.0.7".to_owned(), 443, false));
-        assert_eq!(told("http://[::1]:11434/v1"), ("[::1]".to_owned(), 11434, true));
-        assert_eq!(told("http://127.0.0.1/v1"), ("127.0.0.1".to_owned(), 80, true));
-        assert_eq!(
-            of("http://gpu:8000/v1").models_url().as_deref(),
-            Some("http://gpu:8000/v1/models")
-        );
+        let models = of("http://gpu:8000/v1").models_url();
+        assert_eq!(models.as_deref(), Some("http://gpu:8000/v1/models"));
     }
 }

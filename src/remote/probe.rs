@@ -63,7 +63,7 @@ fn bad(what: &'static str, seen: impl Into<String>, remedy: impl Into<String>) -
 }
 
 fn reach(options: &EngineOptions) -> Option<Step> {
-    let (host, port) = (options.endpoint.host(), options.endpoint.port());
+    let (host, port) = (options.endpoint.address().host(), options.endpoint.address().port());
     let plain = host.trim_matches(['[', ']']);
     let remedy = "correct `url`, start the server, or let this device through the firewall";
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Whose certificates an engine's connection trusts: the plant's authority, or the system's.
+//! Whose certificates a connection trusts: the plant's authority, or the system's.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::options::EngineOptions;
+use super::address::Address;
 
 /// The part of a client's settings that is about TLS. Only read where the address is encrypted.
 ///
 /// # Errors
 /// A file that holds no certificates, or a system without any, in words for a person.
-pub fn config(options: &EngineOptions) -> Result<TlsConfig, String> {
-    if !options.endpoint.is_encrypted() {
+pub fn config(address: &Address, ca_file: Option<&Path>) -> Result<TlsConfig, String> {
+    if !address.is_encrypted() {
         return Ok(TlsConfig::default());
     }
-    let roots = match &options.ca_file {
+    let roots = match ca_file {
         Some(file) => of_file(file)?,
         None => of_system()?,
     };
