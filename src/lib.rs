@@ -42,6 +42,7 @@ pub mod sparkplug;
 pub mod station;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
 pub mod trigger;
 pub mod verdict;
 pub mod vlm;

@@ -8,6 +8,7 @@ use super::modbus;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use super::sparkplug;
+use super::traces;
 use super::web;
 use crate::store::StoreOptions;
 use crate::store::retention::{Rules, UnderPressure};
@@ -56,6 +57,7 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let sparkplug = sparkplug::read(sparkplug, node, &store.path, has_broker);
     let modbus = modbus::read(top.table("modbus"));
     let web = web::read(top.table("web"));
+    let traces = traces::read(top.table("traces"));
     let log = read_log(top.table("log"));
     top.finish();
     let device = name?.into_inner();
@@ -68,6 +70,7 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
         sparkplug,
         modbus,
         web,
+        traces,
         log,
     })
 }

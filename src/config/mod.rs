@@ -24,6 +24,7 @@ mod settings;
 mod signed;
 mod sparkplug;
 mod station;
+mod traces;
 mod web;
 mod words;
 

@@ -11,6 +11,7 @@ use crate::remote::EngineOptions;
 use crate::sparkplug::SparkplugOptions;
 use crate::store::StoreOptions;
 use crate::telemetry;
+use crate::traces;
 use crate::vlm::config::LongContext;
 pub use crate::vlm::device::Precision;
 use crate::vlm::device::{DeviceWish, Placement};
@@ -38,6 +39,8 @@ pub struct Settings {
     /// `[web]`: where metrics and health are served. `None`, without that table: nowhere, unless the
     /// service manager has opened a socket for that.
     pub web: Option<web::Options>,
+    /// `[traces]`: where traces of parts are sent. `None`, without that table: nowhere.
+    pub traces: Option<traces::Options>,
     /// `[log]`: what the log tells.
     pub log: Log,
 }

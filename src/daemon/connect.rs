@@ -3,15 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::DaemonError;
 use super::commands::Commands;
 use super::desk::Desk;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::publish::deliveries::{Delivered, Deliveries, Hearers};
+use crate::publish::inbox::Inbox;
 use crate::publish::topics::Topics;
 use crate::publish::{Publisher, PublisherHandle};
 use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::store::Store;
+use crate::telemetry::metrics::METRICS;
+use crate::traces::{self, Traces};
+use crate::verdict::Outcome;
 
 /// How long a clean stop waits for the broker; what is unsent then stays in the outbox.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,16 +48,60 @@ pub fn start_publisher(
     settings: &Settings,
     store: &Store,
     clock: &Arc<dyn Clock>,
-    commands: Option<&Arc<Commands>>,
+    hearers: Hearers,
 ) -> Result<Option<PublisherHandle>, DaemonError> {
     let Some(options) = settings.broker.clone() else { return Ok(None) };
     let _inside = runtime.enter();
     let (store, clock) = (store.clone(), Arc::clone(clock));
-    let started = match commands {
-        Some(commands) => Publisher::spawn_with_inbox(options, store, clock, commands.clone()),
-        None => Publisher::spawn(options, store, clock),
-    };
+    let started = Publisher::spawn(options, store, clock, hearers);
     started.map(Some).map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// Who hears what the broker says: commands, and what is made of deliveries.
+pub fn hearers(
+    settings: &Settings,
+    commands: Option<&Arc<Commands>>,
+    traces: Option<&Traces>,
+) -> Hearers {
+    let inbox = commands.cloned().map(|commands| commands as Arc<dyn Inbox>);
+    let broker = settings.broker.as_ref().map(|broker| (broker.host.clone(), broker.port));
+    let counter = Told { traces: traces.cloned(), broker: broker.unwrap_or_default() };
+    Hearers { inbox, deliveries: Some(Arc::new(counter)) }
+}
+
+/// Counts deliveries, and traces them.
+struct Told {
+    traces: Option<Traces>,
+    broker: (String, u16),
+}
+
+/// What a row tells that a trace is kept by.
+#[derive(Deserialize)]
+struct Decided {
+    verdict: Outcome,
+}
+
+impl Deliveries for Told {
+    fn delivered(&self, one: &Delivered<'_>) {
+        let took = one.acknowledged.duration_since(one.row.created);
+        // A clock that was set back meanwhile tells nothing.
+        METRICS.delivered(&one.row.station, one.is_replayed, took.as_secs_f64().max(0.0));
+        let Some(traces) = &self.traces else { return };
+        let (Ok(result_id), Ok(Decided { verdict })) =
+            (one.row.result_id.parse(), serde_json::from_slice(&one.row.payload))
+        else {
+            return;
+        };
+        traces.delivered(&traces::Delivered {
+            result_id,
+            verdict,
+            broker: (&self.broker.0, self.broker.1),
+            topic: one.topic,
+            bytes: one.row.payload.len(),
+            is_replayed: one.is_replayed,
+            times: [one.row.created, one.handed_over, one.acknowledged],
+        });
+    }
 }
 
 pub fn start_edge_node(

@@ -41,7 +41,7 @@ mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, Signer};
@@ -55,6 +55,7 @@ use crate::service;
 use crate::station::Station;
 use crate::store::{Store, events};
 use crate::telemetry;
+use crate::traces::Traces;
 use crate::vlm::Digest;
 use crate::web::{self, Server};
 
@@ -65,7 +66,7 @@ pub use ledger::Ledger;
 pub use loading::{Loaded, load_engine, load_within_memory, use_threads};
 pub use stop::{Stop, on_signal};
 
-use connect::{runtime, say_goodbye, start_edge_node, start_publisher, take_commands};
+use connect::{hearers, runtime, say_goodbye, start_edge_node, start_publisher, take_commands};
 use desk::Desk;
 use engines::Engines;
 use line::{Floor, Line};
@@ -80,6 +81,9 @@ use work::{Beside, work};
 
 /// Stands for the model's digest where the device has no model.
 const NO_MODEL: &str = "none";
+
+/// How long the end waits for the last traces.
+const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
@@ -206,7 +210,10 @@ pub fn serve<M: Model + Send>(
     let outputs = Outputs::open(settings.modbus.as_ref(), &desks, Arc::clone(&chips), &clock)?;
     let runtime = runtime()?;
     let commands = take_commands(settings, &desks, &clock)?;
-    let publisher = start_publisher(&runtime, settings, &store, &clock, commands.as_ref())?;
+    let traces = settings.traces.as_ref().map(|options| Traces::start(options, &settings.device));
+    let traces = traces.transpose().map_err(DaemonError::Other)?;
+    let hearers = hearers(settings, commands.as_ref(), traces.as_ref());
+    let publisher = start_publisher(&runtime, settings, &store, &clock, hearers)?;
     let edge = start_edge_node(&runtime, settings, &store, &clock)?;
     for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
         desk.connect(publisher);
@@ -236,6 +243,7 @@ pub fn serve<M: Model + Send>(
         store: store.clone(),
         publisher: publisher.clone(),
         edge: edge.clone(),
+        traces: traces.clone(),
         keeper: caller,
         desks: &desks,
         clips: clips.clone(),
@@ -276,6 +284,9 @@ pub fn serve<M: Model + Send>(
     }
     recorder.tell_head();
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
+    if let Some(traces) = &traces {
+        traces.finish(TRACES_PATIENCE);
+    }
     let records = recorder.records();
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
         // Nothing is lost by it: the next start says that this run did not end in good order.

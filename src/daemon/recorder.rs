@@ -27,6 +27,7 @@ use crate::publish::topics::Kind;
 use crate::sparkplug::{EdgeHandle, StationState};
 use crate::store::{EventKind, ReserveState, Store, StoreError, events};
 use crate::telemetry::{self, metrics::METRICS};
+use crate::traces::{Commit, Traces};
 
 /// How long a record waits for a database that another program holds, beyond what SQLite itself waits: to
 /// stop would cost the parts in hand. Short enough for a service that is to end within half a minute.
@@ -40,6 +41,7 @@ pub struct Recorder {
     store: Store,
     publisher: Option<PublisherHandle>,
     edge: Option<EdgeHandle>,
+    traces: Option<Traces>,
     keeper: flume::Sender<Call>,
     heads: Heads,
     commits: Stopwatch,
@@ -65,6 +67,8 @@ pub struct Office<'o> {
     pub publisher: Option<PublisherHandle>,
     /// The Sparkplug edge node, which is woken, too.
     pub edge: Option<EdgeHandle>,
+    /// Who sends traces of them.
+    pub traces: Option<Traces>,
     /// Who is called when space is short.
     pub keeper: flume::Sender<Call>,
     /// Who is told of them.
@@ -87,7 +91,7 @@ impl Recorder {
     /// A recorder that has recorded nothing yet.
     pub fn new(office: Office<'_>) -> Recorder {
         let Office { store, publisher, edge, keeper, desks, clips, clerk, stop, .. } = office;
-        let Office { vitals, run, lines, .. } = office;
+        let Office { vitals, run, lines, traces, .. } = office;
         let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
@@ -98,6 +102,7 @@ impl Recorder {
             store,
             publisher,
             edge,
+            traces,
             keeper,
             heads: Heads::default(),
             commits: Stopwatch::default(),
@@ -153,8 +158,10 @@ impl Recorder {
         let desk = self.desks.get(&inspection.station);
         let _in_order = desk.map(|desk| desk.commits());
         let started = Instant::now();
+        let begun = self.clerk.now();
         let committed = self.patiently(|| self.store.commit(inspection, &messages));
         let took = started.elapsed();
+        let commit = Commit { begun, ended: self.clerk.now() };
         self.commits.took(took);
         let is_written = committed.is_ok();
         match committed {
@@ -175,6 +182,9 @@ impl Recorder {
                 }
                 if let Some(clips) = self.clips.get(&inspection.station) {
                     clips.mark(inspection.verdict.outcome, || mark(inspection));
+                }
+                if let Some(traces) = &self.traces {
+                    traces.part(inspection, &commit);
                 }
                 self.tell(inspection, sequence);
                 self.tell_head_if_due();

@@ -65,6 +65,7 @@ pub fn prepare(
     settings.broker = None;
     settings.sparkplug = None;
     settings.modbus = None;
+    settings.traces = None;
     settings.store = StoreOptions {
         device: settings.store.device.clone(),
         sign_key: settings.store.sign_key.clone(),

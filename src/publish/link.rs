@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::envelope;
@@ -15,7 +16,7 @@ const DIAL_GRACE: Duration = Duration::from_secs(5);
 
 /// What a handed-over message is.
 pub(super) enum Purpose {
-    Result { row: OutboxRow, replayed: bool },
+    Result { row: OutboxRow, replayed: bool, handed_over: Timestamp },
     Last,
     Status,
     State,

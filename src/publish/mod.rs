@@ -9,6 +9,7 @@
 mod access;
 pub mod backoff;
 mod blocks;
+pub mod deliveries;
 pub mod demo_broker;
 pub mod envelope;
 pub mod inbox;
@@ -36,7 +37,8 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::inspection::Inspection;
 use crate::store::{OutboxMessage, Store};
-use inbox::{Inbox, Reply};
+use deliveries::Hearers;
+use inbox::Reply;
 use message::Packets;
 pub use options::{Protocol, PublishError, PublishOptions, TlsOptions};
 use outgoing::{NotTaken, Outgoing};
@@ -82,32 +84,24 @@ pub struct Publisher;
 
 impl Publisher {
     /// Starts delivery from `store` on the current tokio runtime, which must have time and network
-    /// switched on. A broker that is away is no error: it is dialled until it comes.
+    /// switched on. A broker that is away is no error: it is dialled until it comes. `hearers` are given what
+    /// it says.
     pub fn spawn(
         options: PublishOptions,
         store: Store,
         clock: Arc<dyn Clock>,
+        hearers: Hearers,
     ) -> Result<PublisherHandle, PublishError> {
-        Publisher::spawn_over(RumqttDial, options, store, clock, None)
+        Publisher::spawn_over(RumqttDial, options, store, clock, hearers)
     }
 
-    /// As [`Publisher::spawn`], and gives `inbox` the messages that it asks for.
-    pub fn spawn_with_inbox(
-        options: PublishOptions,
-        store: Store,
-        clock: Arc<dyn Clock>,
-        inbox: Arc<dyn Inbox>,
-    ) -> Result<PublisherHandle, PublishError> {
-        Publisher::spawn_over(RumqttDial, options, store, clock, Some(inbox))
-    }
-
-    /// As [`Publisher::spawn`], over another transport, with or without an inbox.
+    /// As [`Publisher::spawn`], over another transport.
     pub fn spawn_over<D: Dial>(
         dial: D,
         options: PublishOptions,
         store: Store,
         clock: Arc<dyn Clock>,
-        inbox: Option<Arc<dyn Inbox>>,
+        hearers: Hearers,
     ) -> Result<PublisherHandle, PublishError> {
         options.check()?;
         let packets = Packets::new(&options)?;
@@ -126,7 +120,7 @@ impl Publisher {
             stop: stop_seen,
             state: state_out,
             outgoing: Arc::clone(&outgoing),
-            inbox,
+            hearers,
         };
         let session = Session::new(dial, options, packets.clone(), store, clock, steering)?;
         tokio::spawn(async move {

@@ -154,7 +154,8 @@ impl<D: Dial> Session<D> {
         for row in rows {
             match self.packet(&row, replayed, link) {
                 Ok(packet) => {
-                    link.submit(packet, Purpose::Result { row, replayed })?;
+                    let handed_over = self.clock.now().wall;
+                    link.submit(packet, Purpose::Result { row, replayed, handed_over })?;
                     fault::point(fault::RESULT_HANDED_OVER);
                 }
                 Err(reason) => self.put_aside(&row, reason).await?,

@@ -2,12 +2,13 @@
 
 use tokio::time::Instant;
 
+use super::deliveries::{Acknowledged, Delivered};
 use super::link::{Link, Purpose, UnderWay};
 use super::message::Status;
 use super::session::{Session, status};
+use super::topics::Kind;
 use super::transport::{Connection, Decline, Dial, Event, Incoming, Limits, NotSubscribed, Token};
 use crate::fault;
-use crate::store::OutboxRow;
 
 /// Most events taken in before results go out again.
 const TAKE_MAX: usize = 64;
@@ -41,9 +42,12 @@ impl<D: Dial> Session<D> {
                     link.progress = Instant::now();
                     let purpose =
                         link.outstanding.remove(&token).map(|under_way| under_way.purpose);
-                    if let Some(Purpose::Result { row, replayed }) = purpose {
+                    if let Some(Purpose::Result { row, replayed: is_replayed, handed_over }) =
+                        purpose
+                    {
                         self.unblock(&row.station, link);
-                        rows.push((row, replayed));
+                        let acknowledged = self.clock.now().wall;
+                        rows.push(Acknowledged { row, is_replayed, handed_over, acknowledged });
                         self.delivered();
                     } else if link.results() == 0 {
                         // A status alone is no proof while results wait: a broker that cuts the
@@ -131,21 +135,33 @@ impl<D: Dial> Session<D> {
 
     async fn mark_sent(
         &mut self,
-        rows: Vec<(OutboxRow, bool)>,
+        rows: Vec<Acknowledged>,
         link: &mut Link<D::Connection>,
     ) -> Result<(), String> {
-        let ids: Vec<i64> = rows.iter().map(|(row, _)| row.id).collect();
+        let ids: Vec<i64> = rows.iter().map(|one| one.row.id).collect();
         fault::point(fault::RESULT_ACKNOWLEDGED);
         self.with_store(move |store| store.mark_sent(&ids)).await?;
         fault::point(fault::RESULT_MARKED);
         self.steering.state.send_modify(|state| state.sent += rows.len() as u64);
-        for (row, replayed) in rows {
-            link.note_last(row, replayed);
+        for one in rows {
+            self.tell_delivered(&one);
+            link.note_last(one.row, one.is_replayed);
         }
         if !link.look_live && link.results() == 0 {
             self.refresh().await;
         }
         Ok(())
+    }
+
+    fn tell_delivered(&self, one: &Acknowledged) {
+        let Some(hearer) = &self.steering.hearers.deliveries else { return };
+        hearer.delivered(&Delivered {
+            row: &one.row,
+            topic: &self.packets.topics().of(Kind::Result, Some(&one.row.station)),
+            is_replayed: one.is_replayed,
+            handed_over: one.handed_over,
+            acknowledged: one.acknowledged,
+        });
     }
 
     /// The broker has accepted us. Subscriptions, if there are any, are answered before more is said.
@@ -191,7 +207,7 @@ impl<D: Dial> Session<D> {
 
     /// Gives a message to the one who asked for it; a refusal goes out as its reply.
     fn hand_in(&self, message: Incoming) {
-        let Some(inbox) = &self.steering.inbox else { return };
+        let Some(inbox) = &self.steering.hearers.inbox else { return };
         if let Some(reply) = inbox.take(message)
             && let Err(why) = self.steering.outgoing.put_reply(self.packets.reply(reply))
         {

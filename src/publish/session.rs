@@ -29,7 +29,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 
 use super::backoff::Backoff;
 use super::blocks::Blocks;
-use super::inbox::Inbox;
+use super::deliveries::Hearers;
 use super::link::{Link, Purpose};
 use super::message::{self, Packets, Status};
 use super::options::{PublishError, PublishOptions};
@@ -71,7 +71,7 @@ pub(super) struct Steering {
     pub(super) stop: watch::Receiver<Option<Instant>>,
     pub(super) state: watch::Sender<PublishState>,
     pub(super) outgoing: Arc<Outgoing>,
-    pub(super) inbox: Option<Arc<dyn Inbox>>,
+    pub(super) hearers: Hearers,
 }
 
 /// The delivery task.
@@ -103,7 +103,8 @@ impl<D: Dial> Session<D> {
         clock: Arc<dyn Clock>,
         steering: Steering,
     ) -> Result<Session<D>, PublishError> {
-        let subscriptions = steering.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters());
+        let subscriptions =
+            steering.hearers.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters());
         let last_will = status(&options, &packets, Status::Lost);
         DialOptions::read(&options, &options.client_id, last_will, subscriptions.clone())?;
         let newest = store.newest_message()?;

@@ -80,6 +80,8 @@ pub struct OutboxRow {
     pub kind: TopicKind,
     /// The bytes to send.
     pub payload: Vec<u8>,
+    /// When it was committed, by the wall clock.
+    pub created: jiff::Timestamp,
 }
 
 /// How the outbox stands.
@@ -141,7 +143,7 @@ pub(super) fn unsent(
     let but = serde_json::Value::from(but).to_string();
     connection
         .prepare_cached(
-            "SELECT id, result_id, station, payload FROM outbox
+            "SELECT id, result_id, station, payload, created_wall_ms FROM outbox
              WHERE sent_wall_ms IS NULL AND quarantine_reason IS NULL AND id > ?1 AND id <= ?2
                AND station NOT IN (SELECT value FROM json_each(?3))
              ORDER BY id LIMIT ?4",
@@ -195,7 +197,7 @@ pub(super) fn last_sent(
 ) -> rusqlite::Result<Option<OutboxRow>> {
     connection
         .prepare_cached(
-            "SELECT id, result_id, station, payload FROM outbox
+            "SELECT id, result_id, station, payload, created_wall_ms FROM outbox
              WHERE station = ?1 AND sent_wall_ms IS NOT NULL ORDER BY id DESC LIMIT 1",
         )?
         .query_row([station], outbox_row)
@@ -292,5 +294,6 @@ fn outbox_row(row: &SqlRow<'_>) -> rusqlite::Result<OutboxRow> {
         // The table's CHECK allows one word only.
         kind: TopicKind::Result,
         payload: row.get(3)?,
+        created: super::read::timestamp(row.get(4)?),
     })
 }

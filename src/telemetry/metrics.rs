@@ -22,6 +22,10 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 /// Reasons that are counted one by one; more are counted as `other`. Rules may name their own.
 const REASONS_MAX: usize = 256;
 
+/// Upper bounds of a delivery, in seconds: from a broker on the same machine to days without one.
+const DELIVERY_SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 21_600.0, 86_400.0];
+
 /// Upper bounds of what a part may wait for, in seconds: from a look-up to a large model on a small board.
 const SECONDS: [f64; 16] = [
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
@@ -78,10 +82,36 @@ struct Outcome {
     outcome: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Replayed {
+    station: String,
+    replayed: bool,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Why {
+    reason: &'static str,
+}
+
+/// Why spans of traces did not reach their collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TracesDropped {
+    /// Too many waited.
+    QueueFull,
+    /// The collector did not take them for too long, or for good.
+    NotDelivered,
+    /// The collector took the message and refused them.
+    Refused,
+}
+
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
+}
+
+fn delivery_seconds() -> Histogram {
+    Histogram::new(DELIVERY_SECONDS)
 }
 
 /// Everything that is counted and measured.
@@ -94,6 +124,10 @@ pub struct Metrics {
     latency: Seconds<Station>,
     stages: Seconds<Stage>,
     commit: Histogram,
+    deliveries: Seconds<Replayed>,
+    traces_sent: Counter,
+    traces_dropped: Family<Why, Counter>,
+    traces_collector: Gauge,
     camera_losses: Family<Loss, Counter>,
     reloads: Family<Outcome, Counter>,
     build: Family<Build, Gauge>,
@@ -198,6 +232,10 @@ impl Metrics {
             latency: Seconds::new_with_constructor(seconds),
             stages: Seconds::new_with_constructor(seconds),
             commit: seconds(),
+            deliveries: Seconds::new_with_constructor(delivery_seconds),
+            traces_sent: Counter::default(),
+            traces_dropped: Family::default(),
+            traces_collector: Gauge::default(),
             camera_losses: Family::default(),
             reloads: Family::default(),
             build: Family::default(),
@@ -226,6 +264,15 @@ impl Metrics {
         r.register_with_unit("stage", stage, Unit::Seconds, self.stages.clone());
         let commit = "Time until a record was on the disk";
         r.register_with_unit("commit", commit, Unit::Seconds, self.commit.clone());
+        let delivery =
+            "From the commit of a result until the broker acknowledged it, by the wall clock";
+        r.register_with_unit("delivery", delivery, Unit::Seconds, self.deliveries.clone());
+        r.register("trace_spans_sent", "Spans that the collector took", self.traces_sent.clone());
+        r.register("trace_spans_dropped", "Spans that were lost", self.traces_dropped.clone());
+        let collector =
+            "1 while the collector of traces takes them; -1: there is none, or not known";
+        self.traces_collector.set(-1);
+        r.register("trace_collector_up", collector, self.traces_collector.clone());
         r.register(
             "camera_losses",
             "Times that a camera stopped delivering, by kind",
@@ -282,6 +329,32 @@ impl Metrics {
             return reason.to_owned();
         }
         "other".to_owned()
+    }
+
+    /// The broker acknowledged a result `seconds` after its commit.
+    pub fn delivered(&self, station: &str, replayed: bool, seconds: f64) {
+        let of = Replayed { station: station.to_owned(), replayed };
+        self.deliveries.get_or_create(&of).observe(seconds);
+    }
+
+    /// The collector took so many spans.
+    pub fn traces_sent(&self, spans: usize) {
+        self.traces_sent.inc_by(spans as u64);
+    }
+
+    /// So many spans were lost.
+    pub fn traces_dropped(&self, reason: TracesDropped, spans: usize) {
+        let reason = match reason {
+            TracesDropped::QueueFull => "queue_full",
+            TracesDropped::NotDelivered => "not_delivered",
+            TracesDropped::Refused => "refused",
+        };
+        self.traces_dropped.get_or_create(&Why { reason }).inc_by(spans as u64);
+    }
+
+    /// Whether the collector takes spans; `None`: not known yet.
+    pub fn traces_collector(&self, is_up: Option<bool>) {
+        self.traces_collector.set(is_up.map_or(-1, i64::from));
     }
 
     /// A camera stopped delivering.

@@ -65,6 +65,34 @@ pub fn engine_answers(engine: &str) {
     info!(engine, "Engine answers again.");
 }
 
+/// Traces reach their collector, for the first time.
+pub fn traces_flow(collector: &str) {
+    info!(collector, "Traces are sent.");
+}
+
+/// Traces do not reach their collector; told once, until they do. Inspection does not depend on it.
+pub fn traces_lost(collector: &str, why: &str) {
+    warn!(
+        collector,
+        why, "Traces are not taken: those that wait too long are dropped and counted."
+    );
+}
+
+/// They do again.
+pub fn traces_back(collector: &str) {
+    info!(collector, "Traces are taken again.");
+}
+
+/// The collector took a message and not all spans of it.
+pub fn traces_refused(spans: usize, why: &str) {
+    debug!(spans, why, "The collector refused spans.");
+}
+
+/// The last traces were not sent before the end.
+pub fn traces_cut_off() {
+    warn!("The last traces were not sent: their collector does not answer.");
+}
+
 /// A part was decided and recorded.
 pub fn decided(inspection: &Inspection, audit_sequence: i64) {
     info!(

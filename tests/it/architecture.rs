@@ -70,6 +70,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "station",
             "store",
             "telemetry",
+            "traces",
             "trigger",
             "verdict",
             "vlm",
@@ -77,6 +78,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &["footage", "inspection", "plc", "verdict"]),
+    ("traces", &["clock", "credential", "inspection", "remote", "telemetry", "verdict", "vlm"]),
     ("service", &[]),
     ("web", &[]),
     (
@@ -103,6 +105,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "station",
             "store",
             "telemetry",
+            "traces",
             "trigger",
             "verdict",
             "vlm",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use inspectd::camera::{self, Source};
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
 use inspectd::quality::{Reference, SavedReferences};
+use inspectd::remote::Address;
 use inspectd::roi::RectPx;
 use inspectd::sparkplug::SparkplugOptions;
 use inspectd::station::Task;
@@ -795,6 +796,9 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let database = &shown.settings.store.path;
     let default = SparkplugOptions::new("Plant 1", "line-1", &stations, database);
     assert_eq!(SparkplugOptions { primary_host_id: None, ..edge }, default);
+    let traces = shown.settings.traces.expect("the manual has a collector");
+    let collector = Address::parse("http://collector.plant:4318/v1/traces").expect("an address");
+    assert_eq!(traces, inspectd::traces::Options::new(collector));
     assert_eq!(shown.settings.log, config::Log::default());
     let files = Files::new(&text, &[("demo.toml", STATION.as_bytes())]);
     let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;
@@ -806,6 +810,30 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     assert_eq!(shown.device, plain.device);
     assert_eq!(shown.long_context, plain.long_context);
     assert_eq!(shown.picture_cache_bytes, plain.picture_cache_bytes);
+}
+
+#[test]
+fn traces_go_only_where_somebody_wrote_that_they_may() {
+    let traces = |text: &str| format!("{MAIN}\n[traces]\n{text}");
+    let words = |text: &str| Files::new(traces(text), &[("demo.toml", STATION.as_bytes())]).words();
+    let mut all = String::new();
+    let there = "endpoint = \"http://127.0.0.1:4318/v1/traces\"\n";
+    for bad in [
+        "share = 0.5\n",
+        "endpoint = \"collector:4318\"\n",
+        "endpoint = \"http://collector.plant:4318\"\n",
+        "endpoint = \"http://me:secret@collector/v1/traces\"\n",
+        &format!("{there}share = 2\nqueue_parts = 0\ntimeout_s = 600\ngive_up_s = 0\nsample = 1\n"),
+        &format!("{there}key_file = \"none.key\"\nkey_credential = \"otlp\"\n"),
+        &format!("{there}key_header = \"x key\"\nca_file = \"plant-ca.pem\"\n"),
+        "endpoint = \"https://collector/v1/traces\"\nca_file = \"none.pem\"\n",
+    ] {
+        all += &format!("{}\n\n", words(bad).trim_end());
+    }
+    assert_golden("traces", &all);
+    let files = Files::new(MAIN, &[("demo.toml", STATION.as_bytes())]);
+    let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.settings.traces, None, "nothing is sent that nobody asked for");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use inspectd::publish::deliveries::Hearers;
 use inspectd::publish::envelope;
 use inspectd::publish::transport::{
     Connection, Dial, DialOptions, Event, Limits, Packet, Refused, Token,
@@ -183,7 +184,8 @@ async fn deliver(fates: Vec<Fate>, late: u64, live: u64, yields: bool) -> Arc<Mu
     };
     (1..=late).for_each(commit);
     let dial = FakeDial(Arc::clone(&broker));
-    let publisher = Publisher::spawn_over(dial, options, store.clone(), clock(), None);
+    let publisher =
+        Publisher::spawn_over(dial, options, store.clone(), clock(), Hearers::default());
     let publisher = publisher.expect("good options");
     for job_id in late + 1..=late + live {
         commit(job_id);

@@ -77,6 +77,7 @@ mod signed;
 mod sparkplug;
 mod store;
 mod support;
+mod traces;
 mod trigger;
 mod vlm_35;
 mod vlm_load;

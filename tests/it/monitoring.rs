@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use inspectd::telemetry::metrics::{METRICS, Sample, StationSample};
+use inspectd::telemetry::metrics::{METRICS, Sample, StationSample, TracesDropped};
 
 use crate::support::mosquitto::DEADLINE;
 use crate::support::records;
@@ -46,6 +46,8 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
     METRICS.recorded(&late, 0.002);
     METRICS.camera_lost("press", "stalled");
     METRICS.reloaded(false);
+    METRICS.delivered("press", true, 0.3);
+    METRICS.traces_dropped(TracesDropped::Refused, 1);
     METRICS.runs("model", "CPU");
     let station = StationSample { name: "press".into(), ..StationSample::default() };
     let temperatures = vec![("cpu".to_owned(), 50.0)];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use inspectd::inspection::{ForeignId, Inspection, Timeliness};
+use inspectd::publish::deliveries::Hearers;
 use inspectd::publish::{
     Protocol, PublishOptions, PublishState, Publisher, envelope, message, schema,
 };
@@ -301,7 +302,9 @@ async fn settings_that_cannot_work_are_refused() {
     let refused = |change: fn(&mut PublishOptions)| -> String {
         let mut options = PublishOptions::new("127.0.0.1", 1883, DEVICE, &["left".to_owned()]);
         change(&mut options);
-        Publisher::spawn(options, store.clone(), clock()).expect_err("refused").to_string()
+        Publisher::spawn(options, store.clone(), clock(), Hearers::default())
+            .expect_err("refused")
+            .to_string()
     };
     for (change, part) in [
         ((|options| options.prefix = "a/#".into()) as fn(&mut PublishOptions), "'#'"),

@@ -73,6 +73,14 @@ fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
     for part in ["restart", "station \"demo\" is gone", "station \"other\" is new"] {
         assert!(text.contains(part), "{text}");
     }
+    let main = fs::read_to_string(&site.file).unwrap();
+    let traces = "[traces]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n";
+    fs::write(&station, &first).unwrap();
+    fs::write(&site.file, format!("{main}{traces}")).unwrap();
+    let (code, text) = reload(&service);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("restart") && text.contains("[traces]"), "{text}");
+    fs::write(&site.file, main).unwrap();
     let seen = records(&site).len();
     wait_until("more records", || records(&site).len() > seen + 2);
     assert_eq!(digests(&site).len(), 2, "nothing of what was refused is in force");

@@ -76,6 +76,7 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
         ("[sparkplug]", sparkplug != new.sparkplug),
         ("[modbus]", old.modbus != new.modbus),
         ("[web]", old.web != new.web),
+        ("[traces]", old.traces != new.traces),
         ("[log] format", old.log.format != new.log.format),
     ];
     tables.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()

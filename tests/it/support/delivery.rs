@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inspectd::inspection::Inspection;
+use inspectd::publish::deliveries::Hearers;
 use inspectd::publish::inbox::Inbox;
 use inspectd::publish::rumqtt::RumqttDial;
 use inspectd::publish::{PublishOptions, PublishState, Publisher, PublisherHandle, message};
@@ -45,7 +46,8 @@ impl Line {
         options.backoff_max = Duration::from_millis(200);
         options.watchdog = Duration::from_secs(2);
         change(&mut options);
-        let publisher = Publisher::spawn_over(RumqttDial, options, store.clone(), clock(), inbox);
+        let hearers = Hearers { inbox, ..Hearers::default() };
+        let publisher = Publisher::spawn_over(RumqttDial, options, store.clone(), clock(), hearers);
         let publisher = publisher.expect("the options are good");
         Line { store, publisher }
     }

@@ -5,6 +5,7 @@ pub mod adapters;
 pub mod camera_link;
 pub mod certificates;
 pub mod chain_log;
+pub mod collector;
 pub mod courses;
 pub mod degrade;
 pub mod delivery;
