@@ -37,7 +37,7 @@ pub use exit::Exit;
 ///
 /// Exit codes: 0 done; 1 it failed while running; 2 wrong arguments or configuration; 3 the model
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
-/// evaluation's own check failed, a stage is slower than `bench --fail-above` allows, a serial that was
+/// evaluation's own check failed, `doctor` found something that keeps this machine from inspecting, a stage is slower than `bench --fail-above` allows, a serial that was
 /// tried does not hold, pictures are not good enough to calibrate by, what a question must see is too
 /// small, or an engine elsewhere does not answer as it must; 7 `audit verify` found the audit log broken.
 #[derive(Parser, Debug)]
