@@ -7,12 +7,14 @@
 
 mod calibration;
 mod configuration;
+mod engine;
 mod line;
 mod model;
 mod record;
 
 pub use calibration::calibration;
 pub use configuration::{main_toml, station_toml};
+pub use engine::engine_reply;
 pub use line::{answer, command, expect, picture, sparkplug_command};
 pub use model::{adapter, gguf, model_config, model_index, safetensors, tokenizer};
 pub use record::{anchors, manifest, serial_list};
@@ -21,12 +23,13 @@ pub use record::{anchors, manifest, serial_list};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("adapter", adapter),
     ("anchors", anchors),
     ("answer", answer),
     ("calibration", calibration),
     ("command", command),
+    ("engine_reply", engine_reply),
     ("expect", expect),
     ("gguf", gguf),
     ("main_toml", main_toml),

@@ -104,6 +104,40 @@ impl Question {
             reader: Reader::new(spec)?,
         })
     }
+
+    /// The answer in the body of a good response, held against the question's language; `by` is told what the server
+    /// says of itself. `is_score`: the body is Azure ML's own form.
+    ///
+    /// # Errors
+    /// What is no answer to this question.
+    pub fn read(
+        &self,
+        body: &[u8],
+        is_score: bool,
+        by: &mut AnsweredBy,
+    ) -> Result<Answer, Failure> {
+        let Said { content, tokens, model, system_fingerprint, usage } =
+            reply::read(body, is_score)?;
+        (by.model, by.system_fingerprint) = (model, system_fingerprint);
+        let fields = self.reader.read(&content).map_err(|why| {
+            let name = &self.name;
+            let why = reply::clean(&why.to_string());
+            Failure::new(Why::OffSchema, format!("its answer to \"{name}\" is off schema: {why}"))
+        })?;
+        let rated = tokens.as_deref().and_then(|tokens| confidence::of(&content, &fields, tokens));
+        by.is_unrated = rated.is_none();
+        Ok(Answer {
+            text: content,
+            fields: rated.unwrap_or_default(),
+            stop: StopReason::Complete,
+            tokens: TokenCounts {
+                prompt: usage.prompt_tokens,
+                generated: usage.completion_tokens,
+                ..TokenCounts::default()
+            },
+            timings: Timings::default(),
+        })
+    }
 }
 
 impl Engine {
@@ -289,27 +323,7 @@ impl Engine {
         response: &Response200,
         by: &mut AnsweredBy,
     ) -> Result<Answer, Failure> {
-        let Said { content, tokens, model, system_fingerprint, usage } =
-            reply::read(&response.body, self.options.endpoint.is_score())?;
-        (by.model, by.system_fingerprint) = (model, system_fingerprint);
-        let fields = question.reader.read(&content).map_err(|why| {
-            let name = &question.name;
-            let why = reply::clean(&why.to_string());
-            Failure::new(Why::OffSchema, format!("its answer to \"{name}\" is off schema: {why}"))
-        })?;
-        let rated = tokens.as_deref().and_then(|tokens| confidence::of(&content, &fields, tokens));
-        by.is_unrated = rated.is_none();
-        Ok(Answer {
-            text: content,
-            fields: rated.unwrap_or_default(),
-            stop: StopReason::Complete,
-            tokens: TokenCounts {
-                prompt: usage.prompt_tokens,
-                generated: usage.completion_tokens,
-                ..TokenCounts::default()
-            },
-            timings: Timings::default(),
-        })
+        question.read(&response.body, self.options.endpoint.is_score(), by)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {

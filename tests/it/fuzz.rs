@@ -210,7 +210,7 @@ macro_rules! short_runs {
 }
 
 short_runs! {
-    adapter anchors answer calibration command expect gguf main_toml manifest model_config model_index
+    adapter anchors answer calibration command engine_reply expect gguf main_toml manifest model_config model_index
     picture safetensors serial_list sparkplug_command station_toml tokenizer
 }
 
