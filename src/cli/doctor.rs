@@ -12,7 +12,7 @@ use super::{ConfigFile, Exit};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, Loaded, Settings};
 use crate::daemon::plan;
-use crate::platform::sensors;
+use crate::platform::{power, sensors};
 use crate::station::Station;
 use crate::store::{Reader, free_bytes};
 use crate::vlm::device;
@@ -126,6 +126,10 @@ fn heat() -> Finding {
     let hottest = sensors::temperatures().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
     let text =
         hottest.map_or("no sensor".to_owned(), |(zone, c)| format!("{c:.0} °C at most ({zone})"));
+    if power::power().is_under_voltage == Some(true) {
+        let remedy = "give it a supply and a cable that are strong enough".into();
+        return See(format!("{text}; the supply's voltage is too low"), remedy);
+    }
     match sensors::is_throttled() {
         Some(true) => See(
             format!("{text}; the machine has slowed itself down"),

@@ -191,9 +191,10 @@ fn machine(status: &Status) -> String {
     let hottest = machine.temperatures_celsius.iter().max_by(|a, b| a.1.total_cmp(&b.1));
     let heat = hottest.map(|(zone, celsius)| format!(", {celsius:.0} °C ({zone})"));
     let slow = if machine.throttled == Some(true) { ", THROTTLED" } else { "" };
+    let weak = if machine.power.under_voltage == Some(true) { ", UNDER-VOLTAGE" } else { "" };
     let memory =
         format!("{} used, {} left", mib(machine.memory_bytes), mib(machine.available_bytes));
-    format!("machine memory {memory}{}{slow}", heat.unwrap_or_default())
+    format!("machine memory {memory}{}{slow}{weak}", heat.unwrap_or_default())
 }
 
 fn stations(status: &Status) -> Table<'static> {

@@ -10,11 +10,11 @@ use super::reload::Reloader;
 use super::vitals::Vitals;
 use crate::capacity::Resident;
 use crate::clock::Clock;
-use crate::platform::sensors;
+use crate::platform::{power, sensors};
 use crate::publish::PublisherHandle;
 use crate::store::{ReserveState, Store, free_bytes};
 use crate::telemetry::metrics::{BrokerSample, METRICS, Sample, StationSample};
-use crate::web::status::{Broker, Disk, Machine, Model, Station, Status};
+use crate::web::status::{Broker, Disk, Machine, Model, Power, Station, Status};
 use crate::web::{Answers, Health};
 
 /// Disk below which a person should see to it, in bytes.
@@ -68,6 +68,7 @@ impl State {
             available_bytes: sensors::available_bytes(),
             temperatures_celsius: sensors::temperatures(),
             throttled: sensors::is_throttled(),
+            power: supply(),
             clock_synchronized: self.clock.synchronized(),
         }
     }
@@ -105,6 +106,14 @@ impl State {
         let free = disk.free_bytes.unwrap_or(u64::MAX);
         degraded(free < DISK_LOW_BYTES, format!("{} MiB are free on the disk", free >> 20));
         degraded(machine.throttled == Some(true), "the machine has slowed itself down".into());
+        degraded(
+            machine.power.under_voltage == Some(true),
+            "the supply's voltage is too low".into(),
+        );
+        degraded(
+            machine.power.over_current == Some(true),
+            "the supply's current is too high".into(),
+        );
         degraded(!machine.clock_synchronized, "the clock follows no time source".into());
         health
     }
@@ -145,6 +154,17 @@ impl Answers for State {
     }
 }
 
+fn supply() -> Power {
+    let told = power::power();
+    Power {
+        mode: told.mode,
+        rails_watts: told.rails_watts,
+        under_voltage: told.is_under_voltage,
+        over_current: told.is_over_current,
+        clock_limit: told.clock_limit,
+    }
+}
+
 /// The database with what SQLite has not taken into it yet.
 fn database_bytes(path: &Path) -> Option<u64> {
     let mut log = path.as_os_str().to_owned();
@@ -180,6 +200,11 @@ fn sample(status: &Status) -> Sample {
         model_bytes: status.model.planned_bytes,
         temperatures: status.machine.temperatures_celsius.clone(),
         is_throttled: status.machine.throttled,
+        power_mode: status.machine.power.mode.clone(),
+        rails_watts: status.machine.power.rails_watts.clone(),
+        is_under_voltage: status.machine.power.under_voltage,
+        is_over_current: status.machine.power.over_current,
+        clock_limit: status.machine.power.clock_limit,
         is_clock_synchronized: status.machine.clock_synchronized,
         hung: status.health.hung.len(),
     }

@@ -4,6 +4,7 @@
 
 mod generic;
 mod jetson;
+pub mod power;
 mod raspberry_pi;
 pub mod sensors;
 

@@ -144,6 +144,24 @@ pub struct Machine {
     pub temperatures_celsius: Vec<(String, f64)>,
     /// It has slowed itself down.
     pub throttled: Option<bool>,
+    /// Its supply.
+    #[serde(default)]
+    pub power: Power,
     /// The clock follows a time source.
     pub clock_synchronized: bool,
+}
+
+/// The machine's supply, as far as it tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Power {
+    /// The mode that the board was set to, or the processor's governor.
+    pub mode: Option<String>,
+    /// Watts by rail.
+    pub rails_watts: Vec<(String, f64)>,
+    /// The voltage is too low.
+    pub under_voltage: Option<bool>,
+    /// A rail draws more than it may.
+    pub over_current: Option<bool>,
+    /// How fast the processor may run now, as a share of what it could.
+    pub clock_limit: Option<f64>,
 }

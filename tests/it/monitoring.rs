@@ -51,7 +51,15 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
     METRICS.runs("model", "CPU");
     let station = StationSample { name: "press".into(), ..StationSample::default() };
     let temperatures = vec![("cpu".to_owned(), 50.0)];
-    let sample = Sample { stations: vec![station], temperatures, ..Sample::default() };
+    let rails_watts = vec![("VDD_IN".to_owned(), 7.5)];
+    let power_mode = Some("15W".to_owned());
+    let sample = Sample {
+        stations: vec![station],
+        temperatures,
+        rails_watts,
+        power_mode,
+        ..Sample::default()
+    };
     let known = names(&METRICS.text(&sample));
     for file in ["alerts.yml", "alerts_test.yml", "grafana.json"] {
         let text = fs::read_to_string(folder().join(file)).expect("there");
