@@ -257,7 +257,7 @@ pub fn serve<M: Model + Send>(
     let path = settings.model.path.display().to_string();
     let _server = serve_web(settings, &runtime, &state);
     let _watchdog = Watchdog::start(&vitals)?;
-    telemetry::ready(stations.len(), &path, &device, &database);
+    telemetry::ready(&settings.device, stations.len(), &path, &device, &database);
     service::ready();
 
     for desk in &desks {

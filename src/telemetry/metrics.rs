@@ -68,6 +68,7 @@ struct Loss {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Build {
+    device: String,
     version: String,
     model: String,
     computes_on: String,
@@ -280,12 +281,13 @@ impl Metrics {
         self.reloads.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// What runs.
-    pub fn runs(&self, model: &str, computes_on: &str) {
+    /// What runs, and the name of the device that it runs on.
+    pub fn runs(&self, device: &str, model: &str, computes_on: &str) {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (model, computes_on) = (model.to_owned(), computes_on.to_owned());
+        let (device, model) = (device.to_owned(), model.to_owned());
+        let computes_on = computes_on.to_owned();
         self.build.clear();
-        self.build.get_or_create(&Build { version, model, computes_on }).set(1);
+        self.build.get_or_create(&Build { device, version, model, computes_on }).set(1);
     }
 
     /// All of it, as OpenMetrics text, with the gauges as `sample` says.

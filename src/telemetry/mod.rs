@@ -44,9 +44,9 @@ pub fn start_waits(failed: u32, seconds: u64) {
     warn!(failed, seconds, "Started in vain before; waiting.");
 }
 
-/// The daemon inspects. `device` tells where the model computes, and in what.
-pub fn ready(stations: usize, model: &str, device: &str, database: &str) {
-    METRICS.runs(model, device);
+/// The daemon inspects, on the device called `name`. `device` tells where the model computes, and in what.
+pub fn ready(name: &str, stations: usize, model: &str, device: &str, database: &str) {
+    METRICS.runs(name, model, device);
     info!(stations, model, device, database, "Ready.");
 }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inspectd::telemetry::metrics::{METRICS, Sample, StationSample, TracesDropped};
+use serde_json::Value;
 
 use crate::support::mosquitto::DEADLINE;
 use crate::support::records;
@@ -48,7 +49,7 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
     METRICS.reloaded(false);
     METRICS.delivered("press", true, 0.3);
     METRICS.traces_dropped(TracesDropped::Refused, 1);
-    METRICS.runs("model", "CPU");
+    METRICS.runs("line-3", "model", "CPU");
     let station = StationSample { name: "press".into(), ..StationSample::default() };
     let temperatures = vec![("cpu".to_owned(), 50.0)];
     let rails_watts = vec![("VDD_IN".to_owned(), 7.5)];
@@ -78,9 +79,87 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
             || table.contains(&format!("{short}_total"));
         assert!(is_told, "monitoring/README.md does not tell of {name}");
     }
+}
+
+fn board() -> Value {
     let board = fs::read_to_string(folder().join("grafana.json")).expect("there");
-    let board: serde_json::Value = serde_json::from_str(&board).expect("JSON");
-    assert!(board["panels"].as_array().is_some_and(|panels| panels.len() > 10));
+    serde_json::from_str(&board).expect("JSON")
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The queries of a panel.
+fn queries(panel: &Value) -> Vec<&str> {
+    list(panel, "targets").iter().filter_map(|target| target["expr"].as_str()).collect()
+}
+
+/// Metrics that Prometheus keeps by station.
+const BY_STATION: [&str; 5] = ["_ready", "_parts_total", "_latency_seconds", "_frames", "_queue"];
+
+#[test]
+fn the_dashboard_is_for_a_fleet() {
+    let board = board();
+    for name in ["device", "instance", "station"] {
+        let all = list(&board["templating"], "list");
+        let variable = all.iter().find(|variable| variable["name"] == name).expect(name);
+        assert!(variable["multi"] == true && variable["includeAll"] == true, "{name}");
+    }
+    let panels = list(&board, "panels");
+    let rows: Vec<usize> = (0..panels.len()).filter(|&at| panels[at]["type"] == "row").collect();
+    let [0, line, machine] = rows[..] else {
+        panic!("an overview, the line, the machine: {rows:?}")
+    };
+    let text = |panel: &Value| queries(panel).join("\n");
+    for panel in &panels[1..line] {
+        assert!(!text(panel).contains("$instance"), "the overview is of all: {}", panel["title"]);
+    }
+    for panel in panels[line + 1..].iter().filter(|panel| panel["type"] != "row") {
+        for query in queries(panel) {
+            assert!(query.contains("instance=~\"$instance\""), "{query}");
+            let is_of_station = BY_STATION.iter().any(|name| query.contains(name));
+            assert!(!is_of_station || query.contains("station=~\"$station\""), "{query}");
+        }
+    }
+    assert!(machine > line + 5);
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().expect("a number")), "{} twice", panel["id"]);
+        let of = |key: &str| panel["gridPos"][key].as_u64().expect("a number");
+        assert!(of("x") + of("w") <= 24, "{}", panel["title"]);
+        for (x, y) in (of("x")..of("x") + of("w"))
+            .flat_map(|x| (of("y")..of("y") + of("h")).map(move |y| (x, y)))
+        {
+            assert!(taken.insert((x, y)), "{} lies over another at {x}, {y}", panel["title"]);
+        }
+    }
+}
+
+#[test]
+fn prometheus_understands_every_query_of_the_dashboard() {
+    let Some(promtool) = program("promtool") else { return };
+    let board = board();
+    let mut rules = "groups:\n  - name: dashboard\n    rules:\n".to_owned();
+    let all: Vec<&str> = list(&board, "panels").iter().flat_map(queries).collect();
+    for (at, query) in all.iter().enumerate() {
+        let mut query = (*query).to_owned();
+        let stand_ins = [("$instance", ".*"), ("$station", ".*"), ("$__rate_interval", "5m")];
+        for (variable, value) in stand_ins.into_iter().chain([("$__range", "1h")]) {
+            query = query.replace(variable, value);
+        }
+        // A JSON text is a YAML text.
+        let query = serde_json::to_string(&query).expect("a text");
+        rules += &format!("      - record: query:{at}\n        expr: {query}\n");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("queries.yml");
+    fs::write(&file, rules).expect("written");
+    let told = Command::new(&promtool).args(["check", "rules"]).arg(&file).output();
+    let told = told.expect("it runs");
+    let text = String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned();
+    assert!(told.status.success() && all.len() > 30, "{text}");
 }
 
 #[test]
