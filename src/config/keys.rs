@@ -39,6 +39,7 @@ broker = { host = 'a', tls = true }
 sparkplug.group_id = 'a'
 modbus.listen = '127.0.0.1:5020'
 web.listen = '127.0.0.1:9480'
+traces.endpoint = 'http://127.0.0.1:4318/v1/traces'
 retention = {}
 database = {}
 log = {}
