@@ -33,38 +33,9 @@ pub struct Tls {
 impl Tls {
     /// Reads the files of `tls`.
     pub fn read(tls: &TlsOptions, options: &PublishOptions) -> Result<Tls, PublishError> {
-        let provider = Arc::new(ring::default_provider());
-        let roots = Arc::new(roots(tls)?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
-            .build()
-            .map_err(|why| PublishError::Roots(why.to_string()))?;
-        let name = tls
-            .server_name
-            .as_deref()
-            .map(|name| ServerName::try_from(name).expect("checked with the options").to_owned());
-        let has_other_name = name.is_some();
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring has cipher suites for TLS 1.2 and 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier { inner: verifier, name }));
-        let mut config = match (&tls.client_cert, &tls.client_key) {
-            (Some(cert), Some(key)) => {
-                let chain = certificates("client certificate", cert)?;
-                let private = PrivateKeyDer::from_pem_file(key).map_err(|why| {
-                    bad("client key", key, why.to_string(), "put the private key there as PEM")
-                })?;
-                builder.with_client_auth_cert(chain, private).map_err(|why| {
-                    let why = format!("{why}; the certificate is {}", cert.display());
-                    bad("client key", key, why, "use the key that the certificate was made for")
-                })?
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        // The library would announce `host`, under which the broker has no certificate.
-        config.enable_sni = !has_other_name;
+        let config = Arc::new(client_config(tls)?);
         let (host, port) = (options.host.clone(), options.port);
-        Ok(Tls { config: Arc::new(config), options: tls.clone(), host, port })
+        Ok(Tls { config, options: tls.clone(), host, port })
     }
 
     /// What a failed handshake means, and what to do.
@@ -123,6 +94,45 @@ impl Tls {
             ),
         }
     }
+}
+
+/// Reads the files of `tls` into what a connection is made with. Whoever has another name than `server_name`
+/// is not believed.
+///
+/// # Errors
+/// A file that is not there, or holds something else.
+pub fn client_config(tls: &TlsOptions) -> Result<ClientConfig, PublishError> {
+    let provider = Arc::new(ring::default_provider());
+    let roots = Arc::new(roots(tls)?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+        .build()
+        .map_err(|why| PublishError::Roots(why.to_string()))?;
+    let name = tls
+        .server_name
+        .as_deref()
+        .map(|name| ServerName::try_from(name).expect("checked with the options").to_owned());
+    let has_other_name = name.is_some();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { inner: verifier, name }));
+    let mut config = match (&tls.client_cert, &tls.client_key) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("client certificate", cert)?;
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|why| {
+                bad("client key", key, why.to_string(), "put the private key there as PEM")
+            })?;
+            builder.with_client_auth_cert(chain, private).map_err(|why| {
+                let why = format!("{why}; the certificate is {}", cert.display());
+                bad("client key", key, why, "use the key that the certificate was made for")
+            })?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    // The library would announce the host, under which the server has no certificate.
+    config.enable_sni = !has_other_name;
+    Ok(config)
 }
 
 /// The TLS error at the bottom of `error`, if there is one.
