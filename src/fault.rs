@@ -38,6 +38,13 @@ pub const RESULT_HANDED_OVER: &str = "result_handed_over";
 pub const RESULT_ACKNOWLEDGED: &str = "result_acknowledged";
 /// They are marked.
 pub const RESULT_MARKED: &str = "result_marked";
+/// Those of the copy upstream, which a run without it never comes to.
+pub const UPSTREAM: [&str; 2] = [COPY_WRITTEN, COPY_DONE];
+
+/// Records are written into the database upstream, and not committed there.
+pub const COPY_WRITTEN: &str = "copy_written";
+/// They are committed there, and nobody here knows.
+pub const COPY_DONE: &str = "copy_done";
 /// Stopping: everything was sent, and the goodbye was not said.
 pub const STOP_DRAINED: &str = "stop_drained";
 
@@ -69,7 +76,10 @@ pub fn point(label: &'static str) {
             wanted == label && passed.fetch_add(1, Ordering::SeqCst) + 1 == *count
         })
     };
-    if is_now(DIE.get_or_init(|| asked("INSPECTD_DIE_AT", &LABELS)), &DIED) {
+    if is_now(
+        DIE.get_or_init(|| asked("INSPECTD_DIE_AT", &[LABELS.as_slice(), &UPSTREAM].concat())),
+        &DIED,
+    ) {
         // SAFETY: a signal to this process; it does not return.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }

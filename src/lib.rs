@@ -44,6 +44,7 @@ pub mod store;
 pub mod telemetry;
 pub mod traces;
 pub mod trigger;
+pub mod upstream;
 pub mod verdict;
 pub mod vlm;
 pub mod web;

@@ -15,6 +15,8 @@ use crate::daemon::plan;
 use crate::platform::{power, sensors};
 use crate::station::Station;
 use crate::store::{Reader, free_bytes};
+use crate::upstream::tables::{Tables, VERSION};
+use crate::upstream::{UpstreamOptions, check};
 use crate::vlm::device;
 use crate::web::status::Status;
 use crate::web::{self, client};
@@ -102,6 +104,7 @@ fn look(loaded: &Loaded) -> Vec<(&'static str, Finding)> {
     all.extend(loaded.stations.iter().map(|station| ("camera", one_camera(station))));
     all.extend([("disk", disk(settings)), ("audit log", audit_log(settings))]);
     all.push(("broker", broker(settings)));
+    all.extend(settings.postgres.as_ref().map(|options| ("postgres", postgres(options))));
     all.push(("daemon", daemon(settings)));
     all
 }
@@ -228,6 +231,41 @@ fn broker(settings: &Settings) -> Finding {
     match TcpStream::connect_timeout(&address, PATIENCE) {
         Ok(_) => Good(format!("{name} takes connections")),
         Err(why) => See(format!("{name}: {why}"), remedy.into()),
+    }
+}
+
+/// None of it keeps parts from being inspected: records wait in the audit log.
+fn postgres(options: &UpstreamOptions) -> Finding {
+    let options = UpstreamOptions {
+        connect_timeout: options.connect_timeout.min(PATIENCE),
+        statement_timeout: options.statement_timeout.min(PATIENCE),
+        ..options.clone()
+    };
+    let (place, database) = (options.place(), &options.database);
+    let found = match check::probe(&options) {
+        Err(why) => return See(why.to_string(), "see [postgres]; records wait meanwhile".into()),
+        Ok(found) => found,
+    };
+    let has = format!("{place}, database {database}, version {}", found.version);
+    let by_admin = "let an administrator run what `inspectd upstream schema` prints, and grant the \
+                    rights of docs/postgres.md";
+    match (found.tables, found.rights) {
+        (Tables::Absent, _) if options.create_tables => {
+            Good(format!("{has}; the service makes the tables"))
+        }
+        (Tables::Absent, _) => See(format!("{has}: there are no tables"), by_admin.into()),
+        (Tables::Form(form), _) if form != VERSION => See(
+            format!("{has}: its tables have the form {form}, this inspectd knows {VERSION}"),
+            "update the older of the two, or name another `schema`".into(),
+        ),
+        (_, Some(rights)) if !rights.may_copy => {
+            See(format!("{has}: role {} may not add records", options.user), by_admin.into())
+        }
+        (_, Some(rights)) if rights.may_change => See(
+            format!("{has}: role {} may change and delete records", options.user),
+            "grant it SELECT and INSERT alone, see docs/postgres.md".into(),
+        ),
+        _ => Good(format!("{has}; records can be added, and nothing else")),
     }
 }
 

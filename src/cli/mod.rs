@@ -24,6 +24,7 @@ mod schema;
 mod serial;
 mod simulate;
 mod top;
+mod upstream;
 
 use std::io;
 use std::path::PathBuf;
@@ -39,7 +40,8 @@ pub use exit::Exit;
 /// cannot be used; 4 the audit log cannot be used; 5 a camera cannot be opened; 6 the demo's or the
 /// evaluation's own check failed, `doctor` found something that keeps this machine from inspecting, a stage is slower than `bench --fail-above` allows, a serial that was
 /// tried does not hold, pictures are not good enough to calibrate by, what a question must see is too
-/// small, or an engine elsewhere does not answer as it must; 7 `audit verify` found the audit log broken.
+/// small, or an engine elsewhere or PostgreSQL does not answer as it must; 7 `audit verify` found the audit log
+/// broken, or `upstream check` a copy of it.
 #[derive(Parser, Debug)]
 #[command(name = "inspectd", version, arg_required_else_help = true)]
 struct Arguments {
@@ -109,6 +111,9 @@ enum Command {
     /// Engines elsewhere that stations may ask: list them, or try one.
     #[command(after_help = engine::EXAMPLES)]
     Engine(engine::Arguments),
+    /// The copy of the audit log in PostgreSQL: prove it, or print the SQL that makes its tables.
+    #[command(after_help = upstream::EXAMPLES)]
+    Upstream(upstream::Arguments),
     /// Make a model smaller, or look into one.
     #[command(after_help = model::EXAMPLES)]
     Model(model::Arguments),
@@ -161,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Serial(arguments) => serial::run(&arguments),
         Command::Engine(arguments) => engine::run(&arguments),
+        Command::Upstream(arguments) => upstream::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -176,14 +176,25 @@ fn delivery(status: &Status) -> String {
     let disk = &status.disk;
     let disk = format!("disk {} free, log {}", mib(disk.free_bytes), mib(disk.database_bytes));
     match &status.broker {
-        None => format!("broker  none; {disk}"),
+        None => format!("broker  none{}; {disk}", copy(status)),
         Some(broker) => {
             let is = if broker.connected { "connected" } else { "AWAY" };
             let oldest = broker.oldest_s.map(|s| format!(", the oldest {}", duration(s)));
             let oldest = oldest.unwrap_or_default();
-            format!("broker  {is}, {} results wait{oldest}; {disk}", broker.unsent)
+            format!("broker  {is}, {} results wait{oldest}{}; {disk}", broker.unsent, copy(status))
         }
     }
+}
+
+/// Nothing where no copy is configured.
+fn copy(status: &Status) -> String {
+    let Some(copy) = &status.postgres else { return String::new() };
+    let is = match (&copy.conflict, copy.connected) {
+        (Some(_), _) => "STANDS STILL",
+        (None, true) => "connected",
+        (None, false) => "AWAY",
+    };
+    format!("; PostgreSQL {is}, {} records wait", copy.waiting)
 }
 
 fn machine(status: &Status) -> String {

@@ -178,6 +178,16 @@ fn device(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     if let Some(edge) = &settings.sparkplug {
         writeln!(out, "sparkplug  group {}, edge node {}", edge.group_id, edge.edge_node_id)?;
     }
+    if let Some(postgres) = &settings.postgres {
+        writeln!(
+            out,
+            "postgres   {}, database {}, schema {}{}",
+            postgres.place(),
+            postgres.database,
+            postgres.schema,
+            if postgres.tls.is_some() { ", over TLS" } else { ", not encrypted" }
+        )?;
+    }
     if let Some(modbus) = &settings.modbus {
         writeln!(out, "modbus     {}, unit {}", modbus.listen, modbus.unit_id)?;
     }

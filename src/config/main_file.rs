@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::broker;
 use super::engines;
 use super::modbus;
+use super::postgres;
 use super::reader::Reader;
 use super::settings::{Level, Log, Model, Precision, Settings};
 use super::sparkplug;
@@ -14,6 +15,7 @@ use crate::store::StoreOptions;
 use crate::store::retention::{Rules, UnderPressure};
 use crate::store::sign::SignKey;
 use crate::telemetry::Format;
+use crate::upstream::UpstreamOptions;
 use crate::vlm::CacheWish;
 use crate::vlm::config::LongContext;
 use crate::vlm::device::DeviceWish;
@@ -55,6 +57,7 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
     let node = name.as_ref().map_or("unnamed", |name| name.get_ref().as_str());
     let has_broker = !matches!(broker, Some(None));
     let sparkplug = sparkplug::read(sparkplug, node, &store.path, has_broker);
+    let postgres = postgres::read(top.table("postgres"), node, &store.path);
     let modbus = modbus::read(top.table("modbus"));
     let web = web::read(top.table("web"));
     let traces = traces::read(top.table("traces"));
@@ -68,6 +71,7 @@ pub fn read(mut top: Reader<'_>) -> Option<Settings> {
         store,
         broker: broker?,
         sparkplug,
+        postgres,
         modbus,
         web,
         traces,
@@ -154,6 +158,15 @@ fn read_cache(table: &mut Reader<'_>, precision: Precision) -> CacheWish {
 /// The database alone.
 pub fn database(mut top: Reader<'_>) -> PathBuf {
     read_database(top.table("database")).path
+}
+
+/// The database, and where it is copied to.
+pub fn postgres(mut top: Reader<'_>) -> (PathBuf, Option<UpstreamOptions>) {
+    let log = read_database(top.table("database")).path;
+    let name = top.table("device").own_name("name");
+    let name = name.map_or_else(|| "unnamed".to_owned(), |name| name.into_inner());
+    let options = postgres::read(top.table("postgres"), &name, &log);
+    (log, options)
 }
 
 fn read_database(mut table: Reader<'_>) -> StoreOptions {

@@ -18,6 +18,7 @@ mod file;
 mod keys;
 mod main_file;
 mod modbus;
+mod postgres;
 mod reader;
 mod report;
 mod settings;
@@ -41,6 +42,7 @@ pub use settings::{Level, Log, Model, Precision, Settings};
 pub use signed::{LIST_NAME, Signer, list};
 
 use crate::station::Station;
+use crate::upstream::UpstreamOptions;
 use file::Source;
 use reader::{Reader, Sink};
 
@@ -133,6 +135,24 @@ pub fn database_of(path: &Path) -> Result<PathBuf, Problems> {
     let tree = read_tree(&source, &mut problems).ok_or_else(|| Problems::new(problems))?;
     let sink = Sink::default();
     Ok(main_file::database(Reader::top(&source, &tree, &sink)))
+}
+
+/// Where the main file at `path` puts the database, and where that is copied to; whatever else is missing
+/// in it. `None`: it has no `[postgres]`.
+///
+/// # Errors
+/// A file that cannot be read, or something wrong with the two tables.
+pub fn postgres_of(path: &Path) -> Result<(PathBuf, Option<UpstreamOptions>), Problems> {
+    let source = Source::read(path).map_err(|problem| Problems::new(vec![problem]))?;
+    let (source, mut problems) = (Arc::new(source), Vec::new());
+    let tree = read_tree(&source, &mut problems).ok_or_else(|| Problems::new(problems))?;
+    let sink = Sink::default();
+    let found = main_file::postgres(Reader::top(&source, &tree, &sink));
+    let problems = sink.into_sorted();
+    match problems.iter().any(|problem| problem.severity() == Severity::Error) {
+        true => Err(Problems::new(problems)),
+        false => Ok(found),
+    }
 }
 
 fn read_main(source: &Arc<Source>, gathered: &mut Gathered) -> Option<Settings> {

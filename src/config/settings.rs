@@ -12,6 +12,7 @@ use crate::sparkplug::SparkplugOptions;
 use crate::store::StoreOptions;
 use crate::telemetry;
 use crate::traces;
+use crate::upstream::UpstreamOptions;
 use crate::vlm::config::LongContext;
 pub use crate::vlm::device::Precision;
 use crate::vlm::device::{DeviceWish, Placement};
@@ -34,6 +35,8 @@ pub struct Settings {
     pub broker: Option<PublishOptions>,
     /// `[sparkplug]`: how the device shows itself by Sparkplug. `None`, without that table: not at all.
     pub sparkplug: Option<SparkplugOptions>,
+    /// `[postgres]`: where the audit log is copied to. `None`, without that table: nowhere.
+    pub postgres: Option<UpstreamOptions>,
     /// `[modbus]`: where registers are served. `None`, without that table: nowhere.
     pub modbus: Option<modbus::Options>,
     /// `[web]`: where metrics and health are served. `None`, without that table: nowhere, unless the

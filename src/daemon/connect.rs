@@ -18,6 +18,7 @@ use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::store::Store;
 use crate::telemetry::metrics::METRICS;
 use crate::traces::{self, Traces};
+use crate::upstream::{self, UpstreamHandle};
 use crate::verdict::Outcome;
 
 /// How long a clean stop waits for the broker; what is unsent then stays in the outbox.
@@ -119,6 +120,24 @@ pub fn start_edge_node(
     EdgeNode::spawn(options, broker, store, Arc::clone(clock), None)
         .map(Some)
         .map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// Starts the copy of the log, on a thread and a connection to the log of its own.
+pub fn start_copy(
+    settings: &Settings,
+    store: &Store,
+) -> Result<Option<UpstreamHandle>, DaemonError> {
+    let Some(options) = settings.postgres.clone() else { return Ok(None) };
+    upstream::start(options, store.reader()?)
+        .map(Some)
+        .map_err(|error| DaemonError::Other(error.to_string()))
+}
+
+/// Tells the copy to end when all is copied, and in any case in time for the others.
+pub fn let_copy_end(copy: Option<&UpstreamHandle>) {
+    if let Some(copy) = copy {
+        copy.begin_to_stop(DRAIN_TIMEOUT);
+    }
 }
 
 /// Sends what waits and ends both connections; answers the results unsent, and those acknowledged.

@@ -66,7 +66,10 @@ pub use ledger::Ledger;
 pub use loading::{Loaded, load_engine, load_within_memory, use_threads};
 pub use stop::{Stop, on_signal};
 
-use connect::{hearers, runtime, say_goodbye, start_edge_node, start_publisher, take_commands};
+use connect::{
+    hearers, let_copy_end, runtime, say_goodbye, start_copy, start_edge_node, start_publisher,
+    take_commands,
+};
 use desk::Desk;
 use engines::Engines;
 use line::{Floor, Line};
@@ -215,6 +218,7 @@ pub fn serve<M: Model + Send>(
     let hearers = hearers(settings, commands.as_ref(), traces.as_ref());
     let publisher = start_publisher(&runtime, settings, &store, &clock, hearers)?;
     let edge = start_edge_node(&runtime, settings, &store, &clock)?;
+    let copy = start_copy(settings, &store)?;
     for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
         desk.connect(publisher);
     }
@@ -235,6 +239,7 @@ pub fn serve<M: Model + Send>(
         clock: Arc::clone(&clock),
         desks: desks.clone(),
         publisher: publisher.clone(),
+        copy: copy.as_ref().map(|copy| copy.state()),
         store: store.clone(),
         vitals: Arc::clone(&vitals),
         reloader: reloader.clone(),
@@ -283,6 +288,7 @@ pub fn serve<M: Model + Send>(
         telemetry::clips_stopped(station, &clips.counts());
     }
     recorder.tell_head();
+    let_copy_end(copy.as_ref());
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     if let Some(traces) = &traces {
         traces.finish(TRACES_PATIENCE);
@@ -291,6 +297,9 @@ pub fn serve<M: Model + Send>(
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
         // Nothing is lost by it: the next start says that this run did not end in good order.
         telemetry::record_failed(&error.to_string());
+    }
+    if let Some(waiting) = copy.map(|copy| copy.wait()).filter(|waiting| *waiting > 0) {
+        telemetry::not_copied(waiting);
     }
     let commits = recorder.commit_times();
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);

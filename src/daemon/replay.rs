@@ -64,6 +64,7 @@ pub fn prepare(
     }
     settings.broker = None;
     settings.sparkplug = None;
+    settings.postgres = None;
     settings.modbus = None;
     settings.traces = None;
     settings.store = StoreOptions {

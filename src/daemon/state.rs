@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use super::desk::Desk;
 use super::reload::Reloader;
 use super::vitals::Vitals;
@@ -13,8 +15,9 @@ use crate::clock::Clock;
 use crate::platform::{power, sensors};
 use crate::publish::PublisherHandle;
 use crate::store::{ReserveState, Store, free_bytes};
-use crate::telemetry::metrics::{BrokerSample, METRICS, Sample, StationSample};
-use crate::web::status::{Broker, Disk, Machine, Model, Power, Station, Status};
+use crate::telemetry::metrics::{BrokerSample, METRICS, PostgresSample, Sample, StationSample};
+use crate::upstream::UpstreamState;
+use crate::web::status::{Broker, Disk, Machine, Model, Postgres, Power, Station, Status};
 use crate::web::{Answers, Health};
 
 /// Disk below which a person should see to it, in bytes.
@@ -22,6 +25,9 @@ const DISK_LOW_BYTES: u64 = 1 << 30;
 
 /// Results may wait for so long before somebody should know, in seconds.
 const OUTBOX_OLD_S: f64 = 300.0;
+
+/// Records may wait for PostgreSQL for so long before somebody should know, in seconds.
+const COPY_OLD_S: f64 = 900.0;
 
 /// Where everything of a run can be asked.
 pub struct State {
@@ -31,6 +37,8 @@ pub struct State {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) desks: Vec<Arc<Desk>>,
     pub(super) publisher: Option<PublisherHandle>,
+    /// How the copy in PostgreSQL stands; `None`: there is none.
+    pub(super) copy: Option<watch::Receiver<UpstreamState>>,
     pub(super) store: Store,
     pub(super) vitals: Arc<Vitals>,
     /// `None`: the configuration is not from files.
@@ -49,6 +57,23 @@ impl State {
             unsent: state.unsent,
             quarantined: state.quarantined,
             oldest_s: state.oldest_unsent_age.map(|age| age.as_secs_f64()),
+            last_error: state.last_error,
+        })
+    }
+
+    fn postgres(&self) -> Option<Postgres> {
+        let state = self.copy.as_ref()?.borrow().clone();
+        let now_ms = self.clock.now().wall.as_millisecond();
+        // A clock that was set back makes it young, not negative.
+        let age = |wall_ms: i64| now_ms.saturating_sub(wall_ms).max(0) as f64 / 1e3;
+        Some(Postgres {
+            connected: state.connected,
+            waiting: state.waiting,
+            oldest_s: state.oldest_wall_ms.map(age),
+            copied: state.copied,
+            last_copy_s: state.last_copy.map(|at| at.elapsed().as_secs_f64()),
+            lost: state.lost,
+            conflict: state.conflict,
             last_error: state.last_error,
         })
     }
@@ -76,7 +101,7 @@ impl State {
     fn judge(
         &self,
         stations: &[Station],
-        broker: Option<&Broker>,
+        (broker, postgres): (Option<&Broker>, Option<&Postgres>),
         disk: &Disk,
         machine: &Machine,
     ) -> Health {
@@ -102,6 +127,13 @@ impl State {
             let aside = format!("{} results can never be sent", broker.quarantined);
             degraded(broker.quarantined > 0, aside);
         }
+        if let Some(postgres) = postgres {
+            let conflict = postgres.conflict.clone().unwrap_or_default();
+            degraded(postgres.conflict.is_some(), format!("no copy to PostgreSQL: {conflict}"));
+            let oldest_s = postgres.oldest_s.unwrap_or(0.0);
+            let old = format!("records have waited for PostgreSQL for {oldest_s:.0} s");
+            degraded(oldest_s > COPY_OLD_S, old);
+        }
         degraded(!disk.reserve_whole, "the disk is full: records go into the reserve".into());
         let free = disk.free_bytes.unwrap_or(u64::MAX);
         degraded(free < DISK_LOW_BYTES, format!("{} MiB are free on the disk", free >> 20));
@@ -126,8 +158,9 @@ impl Answers for State {
 
     fn status(&self) -> Status {
         let (stations, broker) = (self.stations(), self.broker());
+        let postgres = self.postgres();
         let (disk, machine) = (self.disk(), self.machine());
-        let health = self.judge(&stations, broker.as_ref(), &disk, &machine);
+        let health = self.judge(&stations, (broker.as_ref(), postgres.as_ref()), &disk, &machine);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: self.device.clone(),
@@ -137,6 +170,7 @@ impl Answers for State {
             model: self.model.clone(),
             stations,
             broker,
+            postgres,
             disk,
             machine,
         }
@@ -189,9 +223,19 @@ fn sample(status: &Status) -> Sample {
         quarantined: it.quarantined,
         oldest_s: it.oldest_s.unwrap_or(0.0),
     };
+    let postgres = |it: &Postgres| PostgresSample {
+        is_up: it.connected,
+        is_conflict: it.conflict.is_some(),
+        waiting: it.waiting,
+        oldest_s: it.oldest_s.unwrap_or(0.0),
+        copied: it.copied,
+        last_copy_s: it.last_copy_s,
+        lost: it.lost,
+    };
     Sample {
         stations: status.stations.iter().map(station).collect(),
         broker: status.broker.as_ref().map(broker),
+        postgres: status.postgres.as_ref().map(postgres),
         disk_free_bytes: status.disk.free_bytes,
         database_bytes: status.disk.database_bytes,
         is_reserve_whole: status.disk.reserve_whole,

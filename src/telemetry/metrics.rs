@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::inspection::Inspection;
 use gauges::Gauges;
-pub use gauges::{BrokerSample, Sample, StationSample};
+pub use gauges::{BrokerSample, PostgresSample, Sample, StationSample};
 
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);

@@ -346,6 +346,11 @@ pub fn goes_on() {
     info!("Everything makes progress again.");
 }
 
+/// The daemon ends, and these records are not known to be in PostgreSQL; the next start copies them.
+pub fn not_copied(records: u64) {
+    warn!(records, "Records wait for their copy to PostgreSQL; the next start goes on.");
+}
+
 /// The end is near.
 pub fn stopping(why: &str) {
     info!(why, "Stopping: finishing the part in hand.");

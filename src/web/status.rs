@@ -26,6 +26,9 @@ pub struct Status {
     pub stations: Vec<Station>,
     /// The broker; `None`: none is configured.
     pub broker: Option<Broker>,
+    /// The copy in PostgreSQL; `None`: none is configured.
+    #[serde(default)]
+    pub postgres: Option<Postgres>,
     /// The disk.
     pub disk: Disk,
     /// The machine.
@@ -118,6 +121,27 @@ pub struct Broker {
     pub quarantined: u64,
     /// How long the oldest has waited, in seconds.
     pub oldest_s: Option<f64>,
+    /// Why the last connection failed.
+    pub last_error: Option<String>,
+}
+
+/// The copy of the audit log in PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Postgres {
+    /// It is connected.
+    pub connected: bool,
+    /// Records of the audit log, events among them, that are not there yet.
+    pub waiting: u64,
+    /// How long the oldest has waited, in seconds.
+    pub oldest_s: Option<f64>,
+    /// Records copied since the program was ready.
+    pub copied: u64,
+    /// How long ago the newest were copied, in seconds.
+    pub last_copy_s: Option<f64>,
+    /// Records that PostgreSQL had lost, and that are copied again.
+    pub lost: u64,
+    /// What contradicts the log there, so that nothing is copied until a person has looked.
+    pub conflict: Option<String>,
     /// Why the last connection failed.
     pub last_error: Option<String>,
 }

@@ -51,6 +51,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("expected", &["provenance", "verdict"]),
     ("publish", &["clock", "credential", "fault", "inspection", "store", "verdict"]),
     ("sparkplug", &["clock", "inspection", "provenance", "publish", "store", "verdict"]),
+    ("upstream", &["credential", "fault", "provenance", "publish", "store"]),
     (
         "config",
         &[
@@ -72,6 +73,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "telemetry",
             "traces",
             "trigger",
+            "upstream",
             "verdict",
             "vlm",
             "web",
@@ -107,6 +109,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "telemetry",
             "traces",
             "trigger",
+            "upstream",
             "verdict",
             "vlm",
             "web",

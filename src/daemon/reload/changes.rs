@@ -74,6 +74,7 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
         ("[database]", database != new.store),
         ("[broker]", broker != new.broker),
         ("[sparkplug]", sparkplug != new.sparkplug),
+        ("[postgres]", old.postgres != new.postgres),
         ("[modbus]", old.modbus != new.modbus),
         ("[web]", old.web != new.web),
         ("[traces]", old.traces != new.traces),

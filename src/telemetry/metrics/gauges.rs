@@ -41,6 +41,13 @@ pub struct Gauges {
     outbox: Gauge,
     outbox_age: Real,
     quarantined: Gauge,
+    postgres_up: Gauge,
+    postgres_conflict: Gauge,
+    postgres_waiting: Gauge,
+    postgres_oldest: Real,
+    postgres_last_copy: Real,
+    postgres_copied: Counter,
+    postgres_lost: Counter,
     disk_free: Gauge,
     database: Gauge,
     reserve_whole: Gauge,
@@ -65,6 +72,8 @@ pub struct Sample {
     pub stations: Vec<StationSample>,
     /// The broker and what waits for it.
     pub broker: Option<BrokerSample>,
+    /// The copy in PostgreSQL.
+    pub postgres: Option<PostgresSample>,
     /// Free bytes where the audit log lies.
     pub disk_free_bytes: Option<u64>,
     /// Bytes of the database file.
@@ -127,6 +136,25 @@ pub struct BrokerSample {
     pub oldest_s: f64,
 }
 
+/// The part of the copy in PostgreSQL.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PostgresSample {
+    /// It is connected.
+    pub is_up: bool,
+    /// What is there contradicts the log.
+    pub is_conflict: bool,
+    /// Records that wait.
+    pub waiting: u64,
+    /// For how long the oldest waits, in seconds.
+    pub oldest_s: f64,
+    /// Records copied.
+    pub copied: u64,
+    /// How long ago the newest were copied, in seconds.
+    pub last_copy_s: Option<f64>,
+    /// Records that were lost there and are copied again.
+    pub lost: u64,
+}
+
 impl Gauges {
     /// All of them, told to `r`.
     pub fn new(r: &mut Registry) -> Gauges {
@@ -164,6 +192,27 @@ impl Gauges {
                 Unit::Seconds,
             ),
             quarantined: of(r, "outbox_quarantined", "Results that can never be sent"),
+            postgres_up: of(r, "postgres_up", "1 while PostgreSQL is connected; -1: no copy is configured"),
+            postgres_conflict: of(
+                r,
+                "postgres_conflict",
+                "1 while what PostgreSQL holds contradicts the audit log",
+            ),
+            postgres_waiting: of(r, "postgres_records", "Records that are not in PostgreSQL yet"),
+            postgres_oldest: with(
+                r,
+                "postgres_oldest",
+                "How long the oldest record has waited for PostgreSQL",
+                Unit::Seconds,
+            ),
+            postgres_last_copy: with(
+                r,
+                "postgres_last_copy",
+                "How long ago records were last copied; -1: not in this run",
+                Unit::Seconds,
+            ),
+            postgres_copied: of(r, "postgres_copied", "Records copied to PostgreSQL"),
+            postgres_lost: of(r, "postgres_lost", "Records that PostgreSQL had lost"),
             disk_free: with(r, "disk_free", "Free space where the audit log lies", Unit::Bytes),
             database: with(r, "database_size", "Size of the audit log's database", Unit::Bytes),
             reserve_whole: of(r, "disk_reserve_whole", "1 while the audit log's reserve is whole"),
@@ -252,6 +301,14 @@ impl Gauges {
         self.outbox.set(whole(broker.unsent));
         self.outbox_age.set(broker.oldest_s);
         self.quarantined.set(whole(broker.quarantined));
+        let postgres = sample.postgres.unwrap_or_default();
+        self.postgres_up.set(sample.postgres.map_or(-1, |it| it.is_up.into()));
+        self.postgres_conflict.set(postgres.is_conflict.into());
+        self.postgres_waiting.set(whole(postgres.waiting));
+        self.postgres_oldest.set(postgres.oldest_s);
+        self.postgres_last_copy.set(postgres.last_copy_s.unwrap_or(-1.0));
+        self.postgres_copied.inner().store(postgres.copied, Ordering::Relaxed);
+        self.postgres_lost.inner().store(postgres.lost, Ordering::Relaxed);
         self.disk_free.set(unknown(sample.disk_free_bytes));
         self.database.set(unknown(sample.database_bytes));
         self.reserve_whole.set(sample.is_reserve_whole.into());
