@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use inspectd::camera::{self, Source};
 use inspectd::config::{self, Level, Loaded, Precision, Severity};
+use inspectd::credential;
 use inspectd::quality::{Reference, SavedReferences};
 use inspectd::remote::Address;
 use inspectd::roi::RectPx;
@@ -13,6 +14,7 @@ use inspectd::sparkplug::SparkplugOptions;
 use inspectd::station::Task;
 use inspectd::store::sign::SignKey;
 use inspectd::trigger::{Options, Way};
+use inspectd::upstream::UpstreamOptions;
 use inspectd::verdict::DefectRule;
 use inspectd::vlm::{CacheWish, DeviceWish};
 use inspectd::{plc, publish, trigger};
@@ -696,6 +698,37 @@ fn an_edge_node_needs_a_broker_and_ids() {
 }
 
 #[test]
+fn a_copy_upstream_is_encrypted_unless_the_server_is_here() {
+    let main = |table: &str| format!("{MAIN}\n[postgres]\n{table}");
+    let bad = "password_file = \"none\"\npassword_credential = \"x\"\nschema = \"Plant 3\"\n\
+               databse = \"log\"\nbackoff_min_ms = 60000\nbackoff_max_ms = 1000\nbatch_records = 0\n";
+    assert_main_words("postgres_without_host", &main(bad));
+    let bad = "host = \"postgres://db.plant:5432\"\ntls = false\nca_file = \"ca.pem\"\n";
+    assert_main_words("postgres_address", &main(bad));
+    let bad = "host = \"db.plant\"\nca_file = \"inspectd.toml\"\n";
+    assert_main_words("postgres_authority", &main(bad));
+    let bad = "host = \"db.plant\"\nclient_cert = \"a.pem\"\n";
+    assert_main_words("postgres_half_a_pair", &main(bad));
+    let bad = "host = \"/run/postgresql\"\ntls = true\npassword_credential = \"../x\"\n";
+    assert_main_words("postgres_socket", &main(bad));
+
+    let load = |table: &str| {
+        let files = Files::new(main(table), &[("demo.toml", STATION.as_bytes())]);
+        let loaded = files.load().unwrap_or_else(|problems| panic!("{problems}"));
+        (loaded.settings.postgres.expect("the table is there"), loaded.warnings.to_string())
+    };
+    let (copy, warnings) = load("host = \"127.0.0.1\"\npassword_credential = \"pg\"\n");
+    assert!(copy.tls.is_none() && warnings.is_empty(), "{warnings}");
+    assert_eq!(copy.password, Some(credential::Source::Systemd("pg".into())));
+    assert_eq!(copy.device, "box");
+    let (copy, warnings) = load("host = \"10.0.0.5\"\nuser = \"line\"\n");
+    assert!(copy.tls.is_some() && warnings.is_empty(), "{warnings}");
+    let (copy, warnings) = load("host = \"10.0.0.5\"\ntls = false\n");
+    assert!(copy.tls.is_none() && warnings.contains("unencrypted"), "{warnings}");
+    assert!(good(STATION).settings.postgres.is_none());
+}
+
+#[test]
 fn hard_outputs_are_read_and_must_not_meet() {
     let gpio = "[gpio]\nchip = \"/dev/gpiochip0\"\npass_line = 17\nhold_ms = 500\n";
     let one = format!("{STATION}[modbus]\nbase = 300\n{gpio}alive_line = 27\n");
@@ -784,6 +817,7 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let text = fs::read_to_string(examples().join("inspectd.toml")).expect("readable");
     let files = Files::new(uncommented(&text), &[("demo.toml", STATION.as_bytes())]);
     fs::write(files.dir.path().join("broker.password"), "secret\n").expect("written");
+    fs::write(files.dir.path().join("postgres.password"), "secret\n").expect("written");
     SignKey::create(&files.dir.path().join("device.key")).expect("made");
     let shown = files.load().unwrap_or_else(|problems| panic!("{problems}"));
     let mut broker = shown.settings.broker.expect("the manual has a broker");
@@ -799,6 +833,10 @@ fn the_manual_of_the_main_file_tells_the_defaults() {
     let traces = shown.settings.traces.expect("the manual has a collector");
     let collector = Address::parse("http://collector.plant:4318/v1/traces").expect("an address");
     assert_eq!(traces, inspectd::traces::Options::new(collector));
+    let mut copy = shown.settings.postgres.expect("the manual has a copy");
+    let password = credential::Source::File(files.dir.path().join("postgres.password"));
+    assert_eq!(copy.password.take(), Some(password));
+    assert_eq!(copy, UpstreamOptions::new("db.plant", "line-1", database));
     assert_eq!(shown.settings.log, config::Log::default());
     let files = Files::new(&text, &[("demo.toml", STATION.as_bytes())]);
     let plain = files.load().unwrap_or_else(|problems| panic!("{problems}")).settings;

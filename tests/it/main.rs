@@ -79,6 +79,7 @@ mod store;
 mod support;
 mod traces;
 mod trigger;
+mod upstream;
 mod vlm_35;
 mod vlm_load;
 mod vlm_lora;

@@ -17,6 +17,7 @@ pub mod host_application;
 pub mod hub;
 pub mod mosquitto;
 pub mod plc;
+pub mod postgres;
 pub mod records;
 #[cfg(feature = "gst")]
 pub mod rtsp;

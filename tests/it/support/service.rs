@@ -130,6 +130,21 @@ impl Service {
         self.child.id()
     }
 
+    /// Waits until a fault point has killed it.
+    #[cfg(feature = "fault-points")]
+    pub fn wait_to_be_killed(&mut self) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let until = Instant::now() + DEADLINE;
+        loop {
+            self.hear(Duration::from_millis(20));
+            if let Some(status) = self.child.try_wait().expect("known") {
+                assert_eq!(status.signal(), Some(libc::SIGKILL), "{status:?}");
+                return;
+            }
+            assert!(Instant::now() < until, "the point was not met");
+        }
+    }
+
     /// Another command of the program about it, with its configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
         command(&self.config, arguments)
