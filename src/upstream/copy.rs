@@ -19,9 +19,6 @@ use crate::store::Reader;
 /// a call from the recorder would not do.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How often the table is asked whether it still holds what it was given, while a connection stands.
-const CONFIRM_EVERY: Duration = Duration::from_secs(30);
-
 /// How often the file is written that tells the next start how far the copy had come.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -99,10 +96,16 @@ impl Session {
         let writer = Writer::new(&link).await?;
         self.confirm(&link, &writer).await?;
         tracing::info!(server = self.options.place(), from = self.cursor, "PostgreSQL connected");
-        self.tell(|state| (state.connected, state.last_error, state.conflict) = (true, None, None));
+        self.tell(|state| state.connected = true);
         let mut confirmed = Instant::now();
         loop {
-            if self.copy_next(&mut link, &writer).await? {
+            let is_busy = self.copy_next(&mut link, &writer).await?;
+            // Not before: what was refused may be refused again.
+            self.state.send_if_modified(|state| {
+                let (error, conflict) = (state.last_error.take(), state.conflict.take());
+                error.is_some() || conflict.is_some()
+            });
+            if is_busy {
                 continue;
             }
             if self.is_told_to_stop() {
@@ -111,7 +114,7 @@ impl Session {
             if self.survey_next(&mut link, &writer).await? {
                 continue;
             }
-            if confirmed.elapsed() >= CONFIRM_EVERY {
+            if confirmed.elapsed() >= self.options.confirm_every {
                 self.confirm(&link, &writer).await?;
                 confirmed = Instant::now();
             }

@@ -82,16 +82,15 @@ pub fn connecting(error: &Postgres, options: &UpstreamOptions) -> UpstreamError 
     let why = match (error.as_db_error(), tls_error(error)) {
         (Some(told), _) => refused(told, options),
         (None, Some(why)) => explain_tls(why, options),
-        (None, None) => match error.to_string().as_str() {
-            // The library has no other way to tell it.
-            "error performing TLS handshake" if options.tls.is_some() => format!(
-                "it does not offer TLS: set  ssl = on  in postgresql.conf, or  tls = false  ({})",
-                causes(error)
+        // The library has no other way to tell these two.
+        (None, None) => match causes(error) {
+            text if text.contains("does not support TLS") => format!(
+                "it does not offer TLS: set  ssl = on  in postgresql.conf, or  tls = false  ({text})"
             ),
-            "invalid configuration" => {
-                format!("it asks for a password: set `password_file` ({})", causes(error))
+            text if text.contains("password missing") => {
+                format!("it asks for a password: set `password_file` ({text})")
             }
-            _ => causes(error),
+            text => text,
         },
     };
     UpstreamError::Connect { place: options.place(), why }

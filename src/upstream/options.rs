@@ -41,6 +41,8 @@ pub struct UpstreamOptions {
     pub backoff_min: Duration,
     /// Longest wait before a new connection.
     pub backoff_max: Duration,
+    /// How often the table is asked whether it still holds what it was given, while a connection stands.
+    pub confirm_every: Duration,
     /// This device's name, for whoever looks at the server's sessions.
     pub device: String,
     /// The file that tells the next start how far the copy had come.
@@ -68,6 +70,7 @@ impl UpstreamOptions {
             statement_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
+            confirm_every: Duration::from_secs(30),
             device: device.to_owned(),
             kept: kept.into(),
         }

@@ -183,7 +183,7 @@ fn the_queries_of_the_manual_run() {
         text.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let (queries, others): (Vec<&str>, Vec<&str>) =
         blocks.into_iter().partition(|block| block.trim_start().starts_with("SELECT"));
-    assert!(queries.len() >= 4 && !others.is_empty());
+    assert!(queries.len() >= 6 && others.len() == 2);
     let rights =
         others.iter().find(|block| block.contains("GRANT SELECT")).expect("the readers' rights");
     let reader = rights.split("-- Whoever reads").nth(1).expect("the readers' part");

@@ -96,6 +96,51 @@ fn pictures_go_by_retention_and_records_wait_for_their_copy() {
     assert_eq!(kinds, [["disposition"], ["genesis"], ["inspection"], ["retention"]]);
 }
 
+/// The server's process for us stops answering in the middle of load, with its transaction open, and wakes up
+/// later: as a cut of the network that only one side notices.
+#[test]
+fn a_session_that_is_stuck_is_left_and_what_it_held_does_not_count_twice() {
+    let (server, dir) = (Postgres::start(), tempdir().expect("a folder"));
+    let store = open(dir.path());
+    let mut copy = server.options(dir.path());
+    copy.batch_records = 3;
+    copy.statement_timeout = Duration::from_secs(1);
+    let handle = start(copy, &store);
+    wait(&handle, "the beginning", |state| state.connected && state.waiting == 0);
+    let session = "SELECT pid FROM pg_stat_activity WHERE usename = 'inspectd'";
+    let pid: libc::pid_t = server.value(session).parse().expect("a process");
+    std::thread::scope(|scope| {
+        scope.spawn(|| commit(&store, 1, 300));
+        wait(&handle, "some", |state| state.copied > 30);
+        // SAFETY: a signal to a process of our own server.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+    });
+    let state = wait(&handle, "to leave it", |state| state.last_error.is_some());
+    assert!(state.waiting > 0, "{state:?}");
+    let told = state.last_error.expect("waited for");
+    assert!(told.contains("within 6 s"), "{told}");
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+    wait(&handle, "all", |state| state.connected && state.waiting == 0);
+    assert_eq!(end(handle), 0);
+    assert_copied(&server, dir.path());
+}
+
+#[test]
+fn a_table_that_is_emptied_while_a_connection_stands_is_filled_again() {
+    let (server, dir) = (Postgres::start(), tempdir().expect("a folder"));
+    let store = open(dir.path());
+    commit(&store, 1, 50);
+    let mut copy = server.options(dir.path());
+    copy.confirm_every = Duration::from_millis(100);
+    let handle = start(copy, &store);
+    wait(&handle, "all", |state| state.connected && state.copied == 51);
+    server.sql("DELETE FROM inspectd.records WHERE sequence > 20");
+    wait(&handle, "the rest again", |state| state.lost == 31 && state.copied == 51 + 31);
+    end(handle);
+    assert_copied(&server, dir.path());
+}
+
 #[test]
 fn what_a_table_has_lost_is_noticed_and_copied_again() {
     let (server, dir) = (Postgres::start(), tempdir().expect("a folder"));

@@ -1,6 +1,7 @@
 //! Who is let in, over which connection, with which rights; and what each mistake says.
 
 use std::fs;
+use std::path::Path;
 
 use inspectd::credential::Source;
 use inspectd::publish::TlsOptions;
@@ -9,10 +10,10 @@ use inspectd::upstream::tables::{self, Tables};
 use inspectd::upstream::{self, UpstreamOptions};
 use tempfile::tempdir;
 
-use super::{assert_copied, copy_all, end, start, wait, write};
+use super::{assert_copied, commit, copy_all, end, start, wait, write};
 use crate::support::certificates::Authority;
 use crate::support::postgres::{PASSWORD, Postgres, ROLE};
-use crate::support::records::open;
+use crate::support::records::{DEVICE, open};
 
 /// What the operator reads when the log in a folder of its own is copied so.
 fn refusal(options: &UpstreamOptions) -> String {
@@ -151,6 +152,22 @@ fn least_rights_are_enough_and_missing_ones_are_told() {
     let rights = rights.expect("there are tables");
     assert!(rights.may_copy && !rights.may_change && !version.is_empty());
     copy_all(&server, dir.path());
+    assert_copied(&server, dir.path());
+    // The manual's policy: a role adds what is its device's, and nothing else.
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/postgres.md"));
+    let text = text.expect("there");
+    let policy = text.split("-- By device").nth(1).and_then(|rest| rest.split("```").next());
+    server.sql(policy.expect("the manual has it"));
+    let store = open(dir.path());
+    commit(&store, 6, 8);
+    let handle = start(options.clone(), &store);
+    let told = wait(&handle, "the refusal", |state| state.last_error.is_some()).last_error;
+    assert!(told.is_some_and(|why| why.contains("row-level security")));
+    server.sql(&format!(
+        "ALTER POLICY own_add ON inspectd.records WITH CHECK (device IN ('{DEVICE}', 'unnamed'))"
+    ));
+    wait(&handle, "the rest", |state| state.connected && state.waiting == 0);
+    end(handle);
     assert_copied(&server, dir.path());
     for forbidden in
         ["UPDATE inspectd.records SET verdict = 'pass'", "DELETE FROM inspectd.records"]
