@@ -68,9 +68,12 @@ fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
 
     // What takes a restart is refused, too, and named.
     fs::write(&station, first.replace("name = \"demo\"", "name = \"other\"")).unwrap();
+    let main = fs::read_to_string(&site.file).unwrap();
+    fs::write(&site.file, format!("{main}[postgres]\nhost = \"127.0.0.1\"\n")).unwrap();
     let (code, text) = reload(&service);
+    fs::write(&site.file, main).unwrap();
     assert_eq!(code, Some(2), "{text}");
-    for part in ["restart", "station \"demo\" is gone", "station \"other\" is new"] {
+    for part in ["restart", "[postgres]", "station \"demo\" is gone", "station \"other\" is new"] {
         assert!(text.contains(part), "{text}");
     }
     let main = fs::read_to_string(&site.file).unwrap();
