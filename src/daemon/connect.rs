@@ -16,6 +16,7 @@ use crate::publish::topics::Topics;
 use crate::publish::{Publisher, PublisherHandle};
 use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::store::Store;
+use crate::telemetry;
 use crate::telemetry::metrics::METRICS;
 use crate::traces::{self, Traces};
 use crate::upstream::{self, UpstreamHandle};
@@ -23,6 +24,9 @@ use crate::verdict::Outcome;
 
 /// How long a clean stop waits for the broker; what is unsent then stays in the outbox.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it then waits for PostgreSQL, which had the same time as the broker for all but the last record.
+const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The commands that the broker may bring, if a station takes any.
 pub fn take_commands(
@@ -133,10 +137,12 @@ pub fn start_copy(
         .map_err(|error| DaemonError::Other(error.to_string()))
 }
 
-/// Tells the copy to end when all is copied, and in any case in time for the others.
-pub fn let_copy_end(copy: Option<&UpstreamHandle>) {
-    if let Some(copy) = copy {
-        copy.begin_to_stop(DRAIN_TIMEOUT);
+/// Ends the copy when all is copied, the record of the stop included; in any case soon.
+pub fn end_copy(copy: Option<UpstreamHandle>) {
+    let Some(copy) = copy else { return };
+    let waiting = copy.finish(COPY_TIMEOUT);
+    if waiting > 0 {
+        telemetry::not_copied(waiting);
     }
 }
 

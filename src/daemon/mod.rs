@@ -67,7 +67,7 @@ pub use loading::{Loaded, load_engine, load_within_memory, use_threads};
 pub use stop::{Stop, on_signal};
 
 use connect::{
-    hearers, let_copy_end, runtime, say_goodbye, start_copy, start_edge_node, start_publisher,
+    end_copy, hearers, runtime, say_goodbye, start_copy, start_edge_node, start_publisher,
     take_commands,
 };
 use desk::Desk;
@@ -288,7 +288,6 @@ pub fn serve<M: Model + Send>(
         telemetry::clips_stopped(station, &clips.counts());
     }
     recorder.tell_head();
-    let_copy_end(copy.as_ref());
     let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
     if let Some(traces) = &traces {
         traces.finish(TRACES_PATIENCE);
@@ -298,9 +297,7 @@ pub fn serve<M: Model + Send>(
         // Nothing is lost by it: the next start says that this run did not end in good order.
         telemetry::record_failed(&error.to_string());
     }
-    if let Some(waiting) = copy.map(|copy| copy.wait()).filter(|waiting| *waiting > 0) {
-        telemetry::not_copied(waiting);
-    }
+    end_copy(copy);
     let commits = recorder.commit_times();
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;

@@ -110,14 +110,11 @@ impl UpstreamHandle {
         self.state.clone()
     }
 
-    /// Tells it to end: with a connection, when everything is copied, and in any case after `most`.
-    pub fn begin_to_stop(&self, most: Duration) {
+    /// Ends it: with a connection, when everything is copied, without one at once, and in any case after `most`.
+    /// Answers the records that still wait.
+    pub fn finish(self, most: Duration) -> u64 {
         self.give_up.send_replace(Some(Instant::now() + most));
         self.stop.send_replace(true);
-    }
-
-    /// Waits for its end, which [`UpstreamHandle::begin_to_stop`] began; answers the records that still wait.
-    pub fn wait(self) -> u64 {
         if self.thread.join().is_err() {
             // A panic in it has been told where it happened.
             tracing::error!("the thread of the copy to PostgreSQL did not end in good order");

@@ -59,8 +59,7 @@ fn wait(
 
 /// Ends the copy; answers the records that still wait.
 fn end(handle: UpstreamHandle) -> u64 {
-    handle.begin_to_stop(DEADLINE);
-    handle.wait()
+    handle.finish(DEADLINE)
 }
 
 /// The log in `dir`.
