@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::types::FromSql;
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{self, UpstreamError};
@@ -80,7 +81,7 @@ impl Link {
         self.within("begin a session", self.client.batch_execute(&set)).await?;
         let encoding = "SELECT current_setting('server_encoding')";
         let row = self.within("tell its encoding", self.client.query_one(encoding, &[])).await?;
-        let encoding: String = row.get(0);
+        let encoding: String = value(&row, 0)?;
         match encoding.as_str() {
             "UTF8" => Ok(()),
             other => Err(UpstreamError::Connect {
@@ -93,6 +94,16 @@ impl Link {
             }),
         }
     }
+}
+
+/// A value of `row`; what has another type than it should have is an error, as anybody may have made the table.
+pub fn value<'r, T: FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, UpstreamError> {
+    row.try_get(at).map_err(|why| {
+        let why = error::clean(&why.to_string());
+        UpstreamError::Conflict(format!(
+            "PostgreSQL answers in another form than the tables of inspectd have: {why}"
+        ))
+    })
 }
 
 /// Waits for `work` as long as `options` allow a statement, and a little longer.

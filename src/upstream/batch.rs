@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement, Transaction};
 use uuid::Uuid;
 
-use super::access::{self, Link};
+use super::access::{self, Link, value};
 use super::columns::Columns;
 use super::error::UpstreamError;
 use super::tables::quoted;
@@ -70,7 +70,8 @@ impl Writer {
         const DOING: &str = "tell how far the copy has come";
         let id = chain.id.to_string();
         let row = link.within(DOING, link.client.query_opt(&self.ends, &[&id])).await?;
-        row.map(|row| Ok(End { sequence: row.get(0), digest: digest(row.get(1))? })).transpose()
+        row.map(|row| Ok(End { sequence: value(&row, 0)?, digest: digest(value(&row, 1)?)? }))
+            .transpose()
     }
 
     /// How many records there are above `after` up to `upto`.
@@ -83,7 +84,7 @@ impl Writer {
         let id = chain.id.to_string();
         let values: [&(dyn ToSql + Sync); 3] = [&id, &after, &upto];
         let asked = link.client.query_one(&self.count, &values);
-        Ok(link.within("count records", asked).await?.get(0))
+        value(&link.within("count records", asked).await?, 0)
     }
 
     /// Adds `records`, which follow each other without a hole, and compares what is there then with them;
@@ -123,7 +124,9 @@ impl Writer {
         let id = chain.id.to_string();
         let rows = change.query(&self.digests, &[&id, &bounds.0, &bounds.1]).await?;
         let there = rows.iter().filter_map(|row| {
-            Some((row.get::<_, i64>(0), <[u8; 32]>::try_from(row.get::<_, &[u8]>(1)).ok()?))
+            // What has another form is as little the record as one with another digest.
+            let digest: &[u8] = row.try_get(1).ok()?;
+            Some((row.try_get(0).ok()?, <[u8; 32]>::try_from(digest).ok()?))
         });
         let there = there.collect();
         Ok((change, added, there))

@@ -4,7 +4,7 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::access::Link;
+use super::access::{Link, value};
 use super::columns::Columns;
 use super::error::{UpstreamError, clean};
 use super::options::UpstreamOptions;
@@ -40,7 +40,7 @@ pub fn probe(options: &UpstreamOptions) -> Result<Found, UpstreamError> {
             Tables::Absent => None,
             Tables::Form(_) => Some(tables::rights(&link).await?),
         };
-        let version = clean(row.get(0));
+        let version = clean(value(&row, 0)?);
         Ok(Found { version, is_encrypted: options.tls.is_some(), tables, rights })
     })
 }
@@ -122,8 +122,8 @@ async fn all(link: &Link) -> Result<Vec<Uuid>, UpstreamError> {
     loop {
         let after = found.last().copied().unwrap_or(Uuid::nil()).to_string();
         let asked = link.within("list the logs", link.client.query_opt(&sql, &[&after])).await?;
-        let next = asked.and_then(|row| row.get::<_, String>(0).parse().ok());
-        let Some(next) = next else { return Ok(found) };
+        let Some(row) = asked else { return Ok(found) };
+        let Ok(next) = value::<String>(&row, 0)?.parse() else { return Ok(found) };
         found.push(next);
     }
 }
@@ -213,48 +213,40 @@ SELECT sequence, kind, inspection, wall_ms, monotonic_ns, boot_id, clock_synchro
        (extract(epoch FROM decided) * 1000)::bigint, latency_ms, is_simulated, disposition, decided_by
 FROM RECORDS WHERE chain_id = $1::text::uuid AND sequence > $2 ORDER BY sequence LIMIT $3";
 
-/// A row as the record that it was, its columns, and its device. What has another type than the table that
-/// inspectd makes is an error, as anybody may have made it.
+/// A row as the record that it was, its columns, and its device.
 fn read(row: &tokio_postgres::Row) -> Result<(ChainRecord, Columns, String), UpstreamError> {
-    let read = || -> Result<(ChainRecord, Columns, String), tokio_postgres::Error> {
-        let digest = |bytes: &[u8]| ChainDigest(bytes.try_into().unwrap_or([0; 32]));
-        let record = ChainRecord {
-            sequence: row.try_get(0)?,
-            kind: row.try_get(1)?,
-            inspection: row.try_get(2)?,
-            time: ChainTime {
-                wall_ms: row.try_get(3)?,
-                monotonic_ns: row.try_get::<_, i64>(4)?.cast_unsigned(),
-                boot_id: row.try_get(5)?,
-                clock_synchronized: row.try_get(6)?,
-            },
-            body: row.try_get(7)?,
-            prev: digest(row.try_get(8)?),
-            digest: digest(row.try_get(9)?),
-        };
-        let device: String = row.try_get(10)?;
-        let columns = Columns {
-            device: Some(device.clone()),
-            result_id: row.try_get(11)?,
-            station: row.try_get(12)?,
-            recipe: row.try_get(13)?,
-            job_id: row.try_get(14)?,
-            part_id: row.try_get(15)?,
-            verdict: row.try_get(16)?,
-            reasons: row.try_get(17)?,
-            serials: row.try_get(18)?,
-            decided_ms: row.try_get(19)?,
-            latency_ms: row.try_get(20)?,
-            is_simulated: row.try_get(21)?,
-            disposition: row.try_get(22)?,
-            decided_by: row.try_get(23)?,
-        };
-        Ok((record, columns, device))
+    // The table's CHECK allows no other length; another one is no digest of this record in any case.
+    let digest = |bytes: &[u8]| ChainDigest(bytes.try_into().unwrap_or([0; 32]));
+    let record = ChainRecord {
+        sequence: value(row, 0)?,
+        kind: value(row, 1)?,
+        inspection: value(row, 2)?,
+        time: ChainTime {
+            wall_ms: value(row, 3)?,
+            monotonic_ns: value::<i64>(row, 4)?.cast_unsigned(),
+            boot_id: value(row, 5)?,
+            clock_synchronized: value(row, 6)?,
+        },
+        body: value(row, 7)?,
+        prev: digest(value(row, 8)?),
+        digest: digest(value(row, 9)?),
     };
-    read().map_err(|why| {
-        UpstreamError::Conflict(format!(
-            "the table is not as it was made: {}",
-            clean(&why.to_string())
-        ))
-    })
+    let device: String = value(row, 10)?;
+    let columns = Columns {
+        device: Some(device.clone()),
+        result_id: value(row, 11)?,
+        station: value(row, 12)?,
+        recipe: value(row, 13)?,
+        job_id: value(row, 14)?,
+        part_id: value(row, 15)?,
+        verdict: value(row, 16)?,
+        reasons: value(row, 17)?,
+        serials: value(row, 18)?,
+        decided_ms: value(row, 19)?,
+        latency_ms: value(row, 20)?,
+        is_simulated: value(row, 21)?,
+        disposition: value(row, 22)?,
+        decided_by: value(row, 23)?,
+    };
+    Ok((record, columns, device))
 }

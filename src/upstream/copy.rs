@@ -39,6 +39,16 @@ pub struct Session {
     stop: watch::Receiver<bool>,
 }
 
+impl Drop for Session {
+    /// Nobody else would say that nothing is copied any more.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = "the copy's thread ended by a fault of inspectd, please report it; the next start goes on";
+            self.tell(|state| (state.connected, state.last_error) = (false, Some(text.to_owned())));
+        }
+    }
+}
+
 impl Session {
     pub fn new(
         options: UpstreamOptions,

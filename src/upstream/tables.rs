@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::access::Link;
+use super::access::{Link, value};
 use super::error::UpstreamError;
 
 /// The form that this program writes and reads.
@@ -42,12 +42,12 @@ pub async fn look(link: &Link) -> Result<Tables, UpstreamError> {
                WHERE n.nspname = $1 AND c.relname = 'format'";
     let schema = &link.options.schema;
     let row = link.within(DOING, link.client.query_one(sql, &[schema])).await?;
-    if row.get::<_, i64>(0) == 0 {
+    if value::<i64>(&row, 0)? == 0 {
         return Ok(Tables::Absent);
     }
     let sql = format!("SELECT coalesce(max(version), 0) FROM {}.format", quoted(schema));
     let row = link.within(DOING, link.client.query_one(&sql, &[])).await?;
-    Ok(Tables::Form(row.get(0)))
+    Ok(Tables::Form(value(&row, 0)?))
 }
 
 /// Makes the tables, if they are not there and that is wanted. `Conflict`: they have a newer form.
@@ -108,7 +108,7 @@ pub async fn rights(link: &Link) -> Result<Rights, UpstreamError> {
                       has_table_privilege($1, 'UPDATE') OR has_table_privilege($1, 'DELETE')
                       OR has_table_privilege($1, 'TRUNCATE')";
     let row = link.within("tell the role's rights", link.client.query_one(sql, &[&table])).await?;
-    Ok(Rights { may_copy: row.get(0), may_change: row.get(1) })
+    Ok(Rights { may_copy: value(&row, 0)?, may_change: value(&row, 1)? })
 }
 
 #[cfg(test)]

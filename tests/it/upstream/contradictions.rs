@@ -84,4 +84,11 @@ fn tables_of_a_newer_program_and_of_another_one_are_left_alone() {
     server.sql("TRUNCATE inspectd.format");
     let told = conflict(&server, dir.path());
     assert!(told.contains("another program") && told.contains("`schema`"), "{told}");
+    // Names alike, and other types.
+    server.sql(
+        "DROP TABLE inspectd.format; CREATE TABLE inspectd.format AS SELECT 1::bigint AS version;
+         GRANT SELECT ON inspectd.format TO inspectd",
+    );
+    let told = conflict(&server, dir.path());
+    assert!(told.contains("in another form"), "{told}");
 }

@@ -1,7 +1,10 @@
 //! Who is let in, over which connection, with which rights; and what each mistake says.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use inspectd::credential::Source;
 use inspectd::publish::TlsOptions;
@@ -106,6 +109,36 @@ fn a_connection_is_encrypted_and_a_wrong_authority_is_refused() {
     let plain = Postgres::start();
     let told = refusal(&UpstreamOptions { tls: Some(tls), ..plain.options(dir.path()) });
     assert!(told.contains("does not offer TLS") && told.contains("ssl = on"), "{told}");
+}
+
+/// Something that takes connections, and says `words` at most.
+fn somebody_else(words: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("known").port();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.write_all(words);
+            open.push(stream);
+        }
+    });
+    port
+}
+
+#[test]
+fn what_is_no_postgresql_is_left_in_time() {
+    let (dir, words) = (tempdir().expect("a folder"), b"HTTP/1.1 400 Bad Request\r\n\r\n\x1b[31m");
+    for tls in [None, Some(TlsOptions::default())] {
+        let mut options = UpstreamOptions::new("127.0.0.1", DEVICE, &dir.path().join("x.db"));
+        (options.tls, options.connect_timeout) = (tls, Duration::from_secs(1));
+        (options.backoff_min, options.port) = (Duration::from_millis(50), somebody_else(b""));
+        let told = refusal(&options);
+        assert!(told.contains("no answer within 1 s"), "{told}");
+        options.port = somebody_else(words);
+        let told = refusal(&options);
+        assert!(told.contains("no connection to PostgreSQL"), "{told}");
+        assert!(!told.contains(char::is_control) && told.len() < 500, "{told}");
+    }
 }
 
 #[test]
