@@ -148,7 +148,7 @@ pub fn postgres_of(path: &Path) -> Result<(PathBuf, Option<UpstreamOptions>), Pr
     let tree = read_tree(&source, &mut problems).ok_or_else(|| Problems::new(problems))?;
     let sink = Sink::default();
     let found = main_file::postgres(Reader::top(&source, &tree, &sink));
-    let problems = sink.into_sorted();
+    let (problems, _) = sink.into_sorted();
     match problems.iter().any(|problem| problem.severity() == Severity::Error) {
         true => Err(Problems::new(problems)),
         false => Ok(found),
