@@ -37,6 +37,7 @@ model.path = '/'
 engines.a = { kind = 'openai', url = 'http://127.0.0.1/v1', model = 'a' }
 broker = { host = 'a', tls = true }
 sparkplug.group_id = 'a'
+postgres.host = 'a'
 modbus.listen = '127.0.0.1:5020'
 web.listen = '127.0.0.1:9480'
 traces.endpoint = 'http://127.0.0.1:4318/v1/traces'
@@ -131,6 +132,7 @@ mod tests {
         assert_eq!(find("[model]", "threads"), "whole number, 1 to 256");
         assert_eq!(find("[engines.NAME]", "kind"), "\"openai\", \"azure-ml\"");
         assert_eq!(find("[trigger]", "encoder_line"), find("[trigger]", "line"));
+        assert_eq!(find("[postgres]", "batch_records"), "whole number, 1 to 5000");
         assert_eq!(find("", "name"), "name of letters, digits, - and _, 64 at most");
     }
 }
