@@ -192,7 +192,11 @@ impl Gauges {
                 Unit::Seconds,
             ),
             quarantined: of(r, "outbox_quarantined", "Results that can never be sent"),
-            postgres_up: of(r, "postgres_up", "1 while PostgreSQL is connected; -1: no copy is configured"),
+            postgres_up: of(
+                r,
+                "postgres_up",
+                "1 while PostgreSQL is connected; -1: no copy is configured",
+            ),
             postgres_conflict: of(
                 r,
                 "postgres_conflict",
