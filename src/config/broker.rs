@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Reader;
+use super::secret;
 use crate::publish::topics::Kind;
 use crate::publish::{self, Protocol, PublishOptions, TlsOptions};
 
@@ -80,7 +81,7 @@ fn read_identity(table: &mut Reader<'_>, options: &mut PublishOptions) {
         let remedy = "make it a file of one line that the user of the service can read";
         table.error(file.span(), title, remedy);
     }
-    let credential = table.text("password_credential", 255);
+    let credential = secret::credential_name(table, "password_credential");
     options.username = username.map(|name| name.into_inner());
     options.password_file = password_file.map(|file| file.into_inner());
     options.password_credential = credential.map(|name| name.into_inner());

@@ -6,9 +6,9 @@ use toml::Spanned;
 
 use super::reader::Reader;
 use super::report::Place;
+use super::secret;
 use super::words::choices;
 use super::{Problem, Settings};
-use crate::credential::{self, Source};
 use crate::remote::{Address, AddressError, AnswerForm, Endpoint, EngineOptions, KeyHeader, Kind};
 use crate::station::Station;
 
@@ -75,27 +75,10 @@ fn read_azure(table: &mut Reader<'_>, options: &mut EngineOptions) {
 }
 
 fn read_key(table: &mut Reader<'_>, options: &mut EngineOptions) {
-    let file = table.path("key_file");
-    let credential = table.text("key_credential", 255);
-    if let (Some(_), Some(second)) = (&file, &credential) {
-        let title = format!("{} has both `key_file` and `key_credential`", table.name());
-        table.error(second.span(), title, "keep one of them");
-    }
+    options.key = secret::read(table, &secret::KEY);
     let words = [("bearer", KeyHeader::Bearer), ("api-key", KeyHeader::ApiKey)];
     if let Some(header) = table.one_of("key_header", &words) {
         options.key_header = header.into_inner();
-    }
-    options.key = match (&file, &credential) {
-        (Some(file), _) => Some(Source::File(file.get_ref().clone())),
-        (None, Some(name)) => Some(Source::Systemd(name.get_ref().clone())),
-        (None, None) => None,
-    };
-    if let (Some(file), Some(source)) = (&file, &options.key)
-        && let Err(why) = credential::read(source)
-    {
-        let remedy =
-            "put the key there as the file's first line, readable for the user of the service";
-        table.error(file.span(), why.to_string(), remedy);
     }
     let address = options.endpoint.address();
     if options.key.is_some() && !address.is_encrypted() && !address.is_loopback() {

@@ -21,6 +21,7 @@ mod modbus;
 mod postgres;
 mod reader;
 mod report;
+mod secret;
 mod settings;
 mod signed;
 mod sparkplug;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use super::reader::Reader;
-use crate::credential::{self, Source};
+use super::secret;
 use crate::publish::TlsOptions;
 use crate::publish::tls::client_config;
 use crate::upstream::options::{SCHEMA_MAX_CHARS, is_here, is_schema_name};
@@ -53,36 +53,11 @@ pub fn read(mut table: Reader<'_>, device: &str, log: &Path) -> Option<UpstreamO
     if let Some(flag) = table.flag("create_tables") {
         options.create_tables = flag.into_inner();
     }
-    options.password = read_password(&mut table);
+    options.password = secret::read(&mut table, &secret::PASSWORD);
     options.tls = read_tls(&mut table, &options);
     read_bounds(&mut table, &mut options);
     table.finish();
     Some(options)
-}
-
-fn read_password(table: &mut Reader<'_>) -> Option<Source> {
-    let file = table.path("password_file");
-    let credential = table.text("password_credential", 255);
-    if let (Some(_), Some(second)) = (&file, &credential) {
-        let title = "[postgres] has both `password_file` and `password_credential`";
-        table.error(second.span(), title, "keep one of them");
-    }
-    if let Some(name) = &credential
-        && (name.get_ref().contains('/') || name.get_ref().starts_with('.'))
-    {
-        let title = format!("`password_credential` cannot be \"{}\"", name.get_ref());
-        table.error(name.span(), title, "write the name given to LoadCredential=, without a path");
-    }
-    let Some(file) = file else {
-        return credential.map(|name| Source::Systemd(name.into_inner()));
-    };
-    let source = Source::File(file.get_ref().clone());
-    if let Err(why) = credential::read(&source) {
-        let why = why.to_string().replace("the key in", "the password in");
-        let remedy = "put the password there as the file's first line, without spaces, readable for the user of the service";
-        table.error(file.span(), why, remedy);
-    }
-    Some(source)
 }
 
 /// Encrypted unless the server is on this machine, or `tls = false` says that it is not to be.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ureq::http::HeaderName;
 
 use super::reader::Reader;
-use crate::credential::{self, Source};
+use super::secret;
 use crate::remote::{self, Address};
 use crate::traces::{KeyHeader, Options};
 
@@ -66,24 +66,7 @@ fn read_which(table: &mut Reader<'_>, options: &mut Options) {
 }
 
 fn read_key(table: &mut Reader<'_>, options: &mut Options) {
-    let file = table.path("key_file");
-    let credential = table.text("key_credential", 255);
-    if let (Some(_), Some(second)) = (&file, &credential) {
-        let title = "[traces] has both `key_file` and `key_credential`";
-        table.error(second.span(), title, "keep one of them");
-    }
-    options.key = match (&file, &credential) {
-        (Some(file), _) => Some(Source::File(file.get_ref().clone())),
-        (None, Some(name)) => Some(Source::Systemd(name.get_ref().clone())),
-        (None, None) => None,
-    };
-    if let (Some(file), Some(source)) = (&file, &options.key)
-        && let Err(why) = credential::read(source)
-    {
-        let remedy =
-            "put the key there as the file's first line, readable for the user of the service";
-        table.error(file.span(), why.to_string(), remedy);
-    }
+    options.key = secret::read(table, &secret::KEY);
     if let Some(header) = table.text("key_header", HEADER_MAX_CHARS) {
         let name = header.get_ref().to_ascii_lowercase();
         if HeaderName::from_bytes(name.as_bytes()).is_err() || OWN_HEADERS.contains(&name.as_str())
