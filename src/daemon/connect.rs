@@ -1,4 +1,4 @@
-//! The connections to the broker: the publisher with its commands, and the Sparkplug node.
+//! The ways on which others are told: the broker with its commands, Sparkplug, PostgreSQL, traces.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,71 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it then waits for PostgreSQL, which had the same time as the broker for all but the last record.
 const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the end waits for spans that were not sent yet.
+const TRACES_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The ways on which others are told.
+pub struct Wires {
+    /// What the broker may bring, if a station takes any of it.
+    pub commands: Option<Arc<Commands>>,
+    /// Spans for a collector.
+    pub traces: Option<Traces>,
+    /// Results, states and replies for the broker.
+    pub publisher: Option<PublisherHandle>,
+    /// The Sparkplug node.
+    pub edge: Option<EdgeHandle>,
+    /// The copy in PostgreSQL.
+    pub copy: Option<UpstreamHandle>,
+}
+
+impl Wires {
+    /// Opens those that the settings name, and lets the desks tell over them. Who is away is no error.
+    ///
+    /// # Errors
+    /// Settings, certificates or a log that cannot be used.
+    pub fn open(
+        settings: &Settings,
+        runtime: &tokio::runtime::Runtime,
+        store: &Store,
+        clock: &Arc<dyn Clock>,
+        desks: &[Arc<Desk>],
+    ) -> Result<Wires, DaemonError> {
+        let commands = take_commands(settings, desks, clock)?;
+        let traces = settings.traces.as_ref();
+        let traces = traces.map(|options| Traces::start(options, &settings.device));
+        let traces = traces.transpose().map_err(DaemonError::Other)?;
+        let hearers = hearers(settings, commands.as_ref(), traces.as_ref());
+        let publisher = start_publisher(runtime, settings, store, clock, hearers)?;
+        let edge = start_edge_node(runtime, settings, store, clock)?;
+        let copy = start_copy(settings, store)?;
+        for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
+            desk.connect(publisher);
+        }
+        Ok(Wires { commands, traces, publisher, edge, copy })
+    }
+
+    /// Sends what waits and ends all but the copy, which is to have the record of the stop, too; answers the
+    /// results unsent, and those acknowledged.
+    pub fn say_goodbye(&mut self, runtime: &tokio::runtime::Runtime) -> (u64, u64) {
+        let results = runtime.block_on(say_goodbye(self.publisher.take(), self.edge.take()));
+        if let Some(traces) = self.traces.take() {
+            traces.finish(TRACES_TIMEOUT);
+        }
+        results
+    }
+
+    /// Ends the copy when all is copied; in any case soon.
+    pub fn end_copy(self) {
+        let Some(copy) = self.copy else { return };
+        let waiting = copy.finish(COPY_TIMEOUT);
+        if waiting > 0 {
+            telemetry::not_copied(waiting);
+        }
+    }
+}
+
 /// The commands that the broker may bring, if a station takes any.
-pub fn take_commands(
+fn take_commands(
     settings: &Settings,
     desks: &[Arc<Desk>],
     clock: &Arc<dyn Clock>,
@@ -48,7 +111,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
         .map_err(|error| DaemonError::Other(format!("cannot start the I/O threads: {error}")))
 }
 
-pub fn start_publisher(
+fn start_publisher(
     runtime: &tokio::runtime::Runtime,
     settings: &Settings,
     store: &Store,
@@ -63,7 +126,7 @@ pub fn start_publisher(
 }
 
 /// Who hears what the broker says: commands, and what is made of deliveries.
-pub fn hearers(
+fn hearers(
     settings: &Settings,
     commands: Option<&Arc<Commands>>,
     traces: Option<&Traces>,
@@ -109,7 +172,7 @@ impl Deliveries for Told {
     }
 }
 
-pub fn start_edge_node(
+fn start_edge_node(
     runtime: &tokio::runtime::Runtime,
     settings: &Settings,
     store: &Store,
@@ -127,30 +190,15 @@ pub fn start_edge_node(
 }
 
 /// Starts the copy of the log, on a thread and a connection to the log of its own.
-pub fn start_copy(
-    settings: &Settings,
-    store: &Store,
-) -> Result<Option<UpstreamHandle>, DaemonError> {
+fn start_copy(settings: &Settings, store: &Store) -> Result<Option<UpstreamHandle>, DaemonError> {
     let Some(options) = settings.postgres.clone() else { return Ok(None) };
     upstream::start(options, store.reader()?)
         .map(Some)
         .map_err(|error| DaemonError::Other(error.to_string()))
 }
 
-/// Ends the copy when all is copied, the record of the stop included; in any case soon.
-pub fn end_copy(copy: Option<UpstreamHandle>) {
-    let Some(copy) = copy else { return };
-    let waiting = copy.finish(COPY_TIMEOUT);
-    if waiting > 0 {
-        telemetry::not_copied(waiting);
-    }
-}
-
 /// Sends what waits and ends both connections; answers the results unsent, and those acknowledged.
-pub async fn say_goodbye(
-    publisher: Option<PublisherHandle>,
-    edge: Option<EdgeHandle>,
-) -> (u64, u64) {
+async fn say_goodbye(publisher: Option<PublisherHandle>, edge: Option<EdgeHandle>) -> (u64, u64) {
     let edge = async {
         if let Some(edge) = edge {
             edge.stop(DRAIN_TIMEOUT).await;

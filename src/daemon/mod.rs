@@ -41,7 +41,7 @@ mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, Signer};
@@ -55,7 +55,6 @@ use crate::service;
 use crate::station::Station;
 use crate::store::{Store, events};
 use crate::telemetry;
-use crate::traces::Traces;
 use crate::vlm::Digest;
 use crate::web::{self, Server};
 
@@ -66,10 +65,7 @@ pub use ledger::Ledger;
 pub use loading::{Loaded, load_engine, load_within_memory, use_threads};
 pub use stop::{Stop, on_signal};
 
-use connect::{
-    end_copy, hearers, runtime, say_goodbye, start_copy, start_edge_node, start_publisher,
-    take_commands,
-};
+use connect::{Wires, runtime};
 use desk::Desk;
 use engines::Engines;
 use line::{Floor, Line};
@@ -84,9 +80,6 @@ use work::{Beside, work};
 
 /// Stands for the model's digest where the device has no model.
 const NO_MODEL: &str = "none";
-
-/// How long the end waits for the last traces.
-const TRACES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
@@ -212,16 +205,7 @@ pub fn serve<M: Model + Send>(
     let changeable: Vec<Changeable> = changeable.collect();
     let outputs = Outputs::open(settings.modbus.as_ref(), &desks, Arc::clone(&chips), &clock)?;
     let runtime = runtime()?;
-    let commands = take_commands(settings, &desks, &clock)?;
-    let traces = settings.traces.as_ref().map(|options| Traces::start(options, &settings.device));
-    let traces = traces.transpose().map_err(DaemonError::Other)?;
-    let hearers = hearers(settings, commands.as_ref(), traces.as_ref());
-    let publisher = start_publisher(&runtime, settings, &store, &clock, hearers)?;
-    let edge = start_edge_node(&runtime, settings, &store, &clock)?;
-    let copy = start_copy(settings, &store)?;
-    for (desk, publisher) in desks.iter().flat_map(|desk| Some((desk, publisher.clone()?))) {
-        desk.connect(publisher);
-    }
+    let mut wires = Wires::open(settings, &runtime, &store, &clock, &desks)?;
     let (caller, calls) = flume::bounded(1);
     let reloader = options.renewal.clone().map(|renewal| {
         let stations = stations.iter().map(|station| Station::clone(station)).collect();
@@ -238,17 +222,17 @@ pub fn serve<M: Model + Send>(
         since: Instant::now(),
         clock: Arc::clone(&clock),
         desks: desks.clone(),
-        publisher: publisher.clone(),
-        copy: copy.as_ref().map(|copy| copy.state()),
+        publisher: wires.publisher.clone(),
+        copy: wires.copy.as_ref().map(|copy| copy.state()),
         store: store.clone(),
         vitals: Arc::clone(&vitals),
         reloader: reloader.clone(),
     });
     let recorder = Recorder::new(Office {
         store: store.clone(),
-        publisher: publisher.clone(),
-        edge: edge.clone(),
-        traces: traces.clone(),
+        publisher: wires.publisher.clone(),
+        edge: wires.edge.clone(),
+        traces: wires.traces.clone(),
         keeper: caller,
         desks: &desks,
         clips: clips.clone(),
@@ -272,11 +256,10 @@ pub fn serve<M: Model + Send>(
     let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), lists));
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::clone(&ledger));
     let keep = || keeper::run(&store, settings.store.retention, &calls);
-    let commands = commands.as_deref();
     let beside = Beside {
         watcher: &watcher,
         clerk: &clerk,
-        commands,
+        commands: wires.commands.as_deref(),
         outputs: &outputs,
         vitals: &vitals,
         reloader,
@@ -288,16 +271,13 @@ pub fn serve<M: Model + Send>(
         telemetry::clips_stopped(station, &clips.counts());
     }
     recorder.tell_head();
-    let (unsent, acknowledged) = runtime.block_on(say_goodbye(publisher, edge));
-    if let Some(traces) = &traces {
-        traces.finish(TRACES_PATIENCE);
-    }
+    let (unsent, acknowledged) = wires.say_goodbye(&runtime);
     let records = recorder.records();
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
         // Nothing is lost by it: the next start says that this run did not end in good order.
         telemetry::record_failed(&error.to_string());
     }
-    end_copy(copy);
+    wires.end_copy();
     let commits = recorder.commit_times();
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;
