@@ -10,19 +10,23 @@ use crate::config::{self, LIST_NAME, Signer};
 use crate::provenance;
 
 pub const EXAMPLES: &str = "\
-Examples, where the configuration is trusted:
-  minisign -G -p engineering.pub -s engineering.key       makes a pair of keys, once
-  inspectd config manifest                                writes /etc/inspectd/config.sha256
-  inspectd model manifest --model /opt/phi-3-vision       the same for the model
-  minisign -Sm /etc/inspectd/config.sha256 /opt/phi-3-vision/model.sha256 -s engineering.key
-  inspectd config keys photo_eye                          what may stand in a file
+Examples:
+  inspectd config keys                              what may stand in the files
+  inspectd config keys encoder                      the same, of what has this in it
+where the configuration is trusted:
+  minisign -G -p engineering.pub -s engineering.key            makes a pair of keys, once
+  inspectd config manifest                                     /etc/inspectd/config.sha256
+  inspectd model manifest --model /opt/phi-3-vision            the same for the model
+  minisign -Sm /etc/inspectd/config.sha256 -s engineering.key  and model.sha256 alike
 and on the device:
   inspectd config verify --public-key engineering.pub
-  cp systemd/drop-ins/signed.conf /etc/systemd/system/inspectd.service.d/      demands it of each start and reload
+  cp systemd/drop-ins/signed.conf /etc/systemd/system/inspectd.service.d/
+                                                    demands it of each start and reload
 
-The list has every file that the configuration is made of: inspectd.toml, the stations, recipes, calibrations, lists
-of serials, pictures of good parts, adapters. It has no password, no certificate and no list of expected serials, as
-these change without a new configuration. An older signed configuration is as good as a newer one.";
+The list has every file that the configuration is made of: inspectd.toml, stations, recipes,
+calibrations, lists of serials, pictures of good parts, adapters. It has no password, no
+certificate and no list of expected serials, as these change without a new configuration.
+An older signed configuration is as good as a newer one.";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -42,7 +46,7 @@ enum Command {
     },
     /// List every key that a configuration may have, with what its value may be.
     Keys {
-        /// Only keys with this in their name or their table's.
+        /// Only keys with this in their name, their table's, or what their value may be.
         word: Option<String>,
         /// Print them as JSON.
         #[arg(long)]
@@ -79,20 +83,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn keys(word: &str, json: bool) -> anyhow::Result<()> {
     let mut all = config::keys();
-    all.retain(|key| key.key.contains(word) || key.table.contains(word));
+    let has = |text: &str| text.contains(word);
+    all.retain(|key| has(key.key) || has(&key.table) || has(&key.form));
+    if all.is_empty() {
+        return Err(
+            Exit::Usage.because(anyhow::anyhow!("no key, table or value has \"{word}\" in it"))
+        );
+    }
+    let mut out = std::io::stdout().lock();
     if json {
-        println!("{}", serde_json::to_string_pretty(&all)?);
-        return Ok(());
+        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?);
     }
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.set_header(["file", "table", "key", "value"]);
     for key in &all {
         table.add_row([key.file, &key.table, key.key, &key.form]);
     }
-    println!("{table}");
-    Ok(())
+    Ok(writeln!(out, "{table}")?)
 }
 
 fn manifest(file: &ConfigFile, out: Option<&PathBuf>) -> anyhow::Result<()> {

@@ -76,6 +76,31 @@ fn explains<'p>(all: &'p [Paragraph], key: &Key) -> Option<&'p Paragraph> {
         .or_else(|| all.iter().find(names))
 }
 
+/// Words as they are, and what is set in from them in a block of its own.
+fn as_markdown(text: &str) -> String {
+    let mut out = String::new();
+    let mut is_inside = None;
+    for line in text.lines() {
+        let is_set_in = line.starts_with("  ");
+        if is_inside != Some(is_set_in) {
+            out += match (is_inside, is_set_in) {
+                (Some(true), _) => "```\n\n",
+                (_, true) => "\n```text\n",
+                (_, false) => "\n",
+            };
+            is_inside = Some(is_set_in);
+        }
+        match is_set_in {
+            true => writeln!(out, "{}", &line[2..]).expect("text"),
+            false => writeln!(out, "{}", line.replace('<', "&lt;")).expect("text"),
+        }
+    }
+    if is_inside == Some(true) {
+        out += "```\n";
+    }
+    out
+}
+
 fn render() -> String {
     let mut page = HEAD.to_owned();
     let keys = config::keys();
@@ -111,9 +136,7 @@ fn render() -> String {
                     writeln!(page, "- `{}`: {}", key.key, key.form).expect("text");
                 }
                 let text = paragraph.map_or("", |paragraph| &paragraph.text);
-                if !text.is_empty() {
-                    write!(page, "\n{}\n", text.replace('<', "&lt;")).expect("text");
-                }
+                page += &as_markdown(text);
             }
         }
     }
