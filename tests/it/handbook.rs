@@ -73,8 +73,6 @@ fn the_commands_of_each_page_run_in_their_order() {
         }
         // As in the middle of the page on a first station: a configuration, pictures, the built-in model.
         let site = crate::support::station::Site::of_pictures(None);
-        let station = fs::read_to_string(site.dir.path().join("stations/demo.toml")).expect("read");
-        fs::write(site.dir.path().join("stations/demo.toml"), station).expect("written");
         let program = Path::new(env!("CARGO_BIN_EXE_inspectd")).parent().expect("a folder");
         let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
         let script = here.concat();

@@ -204,13 +204,10 @@ fn the_list_has_all_that_a_station_is_made_of() {
     let text = signed.refused();
     assert!(text.contains("stations/good.png is not as it was signed"), "{text}");
     // What lies elsewhere belongs to no list.
-    fs::copy(
-        signed.file("set/000000.png"),
-        signed.site.dir.path().parent().unwrap().join("inspectd-good.png"),
-    )
-    .expect("copied");
-    signed.site.edit("golden = \"good.png\"", "golden = \"../../inspectd-good.png\"");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let good = elsewhere.path().join("good.png");
+    fs::copy(signed.file("set/000000.png"), &good).expect("copied");
+    signed.site.edit("golden = \"good.png\"", &format!("golden = {good:?}"));
     let text = told(&command(&signed.site.file, &["config", "manifest"]), 2);
     assert!(text.contains("lies outside"), "{text}");
-    let _ = fs::remove_file(signed.site.dir.path().parent().unwrap().join("inspectd-good.png"));
 }

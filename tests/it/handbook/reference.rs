@@ -118,16 +118,14 @@ fn render() -> String {
         for (table, keys) in tables {
             let table = if table.is_empty() { "the top of the file" } else { table };
             write!(page, "\n## `{file}`: {}\n", table).expect("text");
-            let mut groups: Vec<(Option<&Paragraph>, Vec<&Key>)> = Vec::new();
+            let mut groups: Vec<(&Paragraph, Vec<&Key>)> = Vec::new();
             for key in keys {
                 let paragraph =
                     explains(&all, key).unwrap_or_else(|| panic!("no manual explains {key:?}"));
-                let same = |group: &&mut (Option<&Paragraph>, Vec<&Key>)| {
-                    group.0.is_some_and(|known| std::ptr::eq(known, paragraph))
-                };
+                let same = |group: &&mut (&Paragraph, Vec<&Key>)| std::ptr::eq(group.0, paragraph);
                 match groups.iter_mut().find(same) {
                     Some(group) => group.1.push(key),
-                    None => groups.push((Some(paragraph), vec![key])),
+                    None => groups.push((paragraph, vec![key])),
                 }
             }
             for (paragraph, keys) in groups {
@@ -135,8 +133,7 @@ fn render() -> String {
                 for key in keys {
                     writeln!(page, "- `{}`: {}", key.key, key.form).expect("text");
                 }
-                let text = paragraph.map_or("", |paragraph| &paragraph.text);
-                page += &as_markdown(text);
+                page += &as_markdown(&paragraph.text);
             }
         }
     }
