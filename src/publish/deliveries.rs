@@ -38,6 +38,13 @@ pub struct Hearers {
     pub deliveries: Option<Arc<dyn Deliveries>>,
 }
 
+impl Hearers {
+    /// The topics that messages are asked for from, now.
+    pub(super) fn filters(&self) -> Vec<String> {
+        self.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters())
+    }
+}
+
 /// A result that was acknowledged and is yet to be marked.
 pub(super) struct Acknowledged {
     pub(super) row: OutboxRow,

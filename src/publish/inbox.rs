@@ -8,7 +8,7 @@ use super::transport::Incoming;
 /// device is online. A message may come twice. One that the broker had kept (`retain`) is older than
 /// the connection.
 pub trait Inbox: Send + Sync + 'static {
-    /// The topic filters. The same on every call.
+    /// The topic filters. Others only after [`super::PublisherHandle::set_stations`].
     fn filters(&self) -> Vec<String>;
 
     /// Takes one message. Called by the task that delivers results, so it must not wait: it puts the

@@ -184,6 +184,14 @@ impl PublisherHandle {
         self.packets.topics()
     }
 
+    /// The device has these stations from now on: the status names them, and the inbox is asked again for its topics.
+    /// The last will names them from the next connection on, as a connection's will is told when it is made. From any
+    /// thread; never blocks. The names must have been checked.
+    pub fn set_stations(&self, stations: Vec<String>) {
+        self.outgoing.put_stations(stations);
+        self.wake.notify_one();
+    }
+
     /// Keeps `payload` (JSON) as the newest state of `kind`, of `station` or of the device, and sends
     /// it now and on every connection, at QoS 1, retained if `kind` is. What it replaces may never
     /// be sent. From any thread; never blocks. A station's name must have been checked.

@@ -53,12 +53,35 @@ struct Inner {
     states: BTreeMap<String, Packet>,
     /// The topics whose newest state this connection has not been given.
     due: BTreeSet<String>,
+    /// The device has other stations, and nobody was told.
+    stations: Option<Vec<String>>,
     replies: VecDeque<Packet>,
     connected: bool,
     dropped: u64,
 }
 
+/// What goes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The device has these stations. Comes before whatever was handed over after it.
+    Stations(Vec<String>),
+    /// An event, or the answer to a message.
+    Reply(Packet),
+    /// The newest state of its topic.
+    State(Packet),
+}
+
 impl Outgoing {
+    /// The device has these stations from now on.
+    pub(super) fn put_stations(&self, stations: Vec<String>) {
+        self.lock().stations = Some(stations);
+    }
+
+    /// The stations that nobody was told of, for one who dials.
+    pub(super) fn take_stations(&self) -> Option<Vec<String>> {
+        self.lock().stations.take()
+    }
+
     /// Keeps `packet` as the newest state of its topic.
     pub(super) fn put_state(&self, packet: Packet) -> Result<(), NotTaken> {
         let mut inner = self.lock();
@@ -101,19 +124,22 @@ impl Outgoing {
         inner.replies.clear();
     }
 
-    /// The next one, replies first. `true`: it is a reply.
-    pub(super) fn next(&self) -> Option<(Packet, bool)> {
+    /// The next one: stations, then replies, then states.
+    pub(super) fn next(&self) -> Option<Next> {
         let mut inner = self.lock();
+        if let Some(stations) = inner.stations.take() {
+            return Some(Next::Stations(stations));
+        }
         if let Some(reply) = inner.replies.pop_front() {
-            return Some((reply, true));
+            return Some(Next::Reply(reply));
         }
         let topic = inner.due.pop_first()?;
-        inner.states.get(&topic).map(|state| (state.clone(), false))
+        inner.states.get(&topic).cloned().map(Next::State)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         let inner = self.lock();
-        inner.replies.is_empty() && inner.due.is_empty()
+        inner.replies.is_empty() && inner.due.is_empty() && inner.stations.is_none()
     }
 
     /// Replies that were refused or lost with their connection, since the start.
@@ -141,11 +167,14 @@ mod tests {
             outgoing.put_state(packet("state", text)).expect("room");
         }
         outgoing.connected();
-        assert_eq!(outgoing.next(), Some((packet("state", "2"), false)));
+        assert_eq!(outgoing.next(), Some(Next::State(packet("state", "2"))));
         assert_eq!(outgoing.next(), None);
         outgoing.disconnected(0);
         outgoing.connected();
-        assert_eq!(outgoing.next(), Some((packet("state", "2"), false)));
+        assert_eq!(outgoing.next(), Some(Next::State(packet("state", "2"))));
+        outgoing.connected();
+        outgoing.put_stations(vec!["press".into()]);
+        assert_eq!(outgoing.next(), Some(Next::Stations(vec!["press".into()])), "before any state");
         let more = (0..STATES_MAX).map(|at| outgoing.put_state(packet(&at.to_string(), "")));
         assert_eq!(more.filter(Result::is_err).count(), 1);
     }
@@ -159,7 +188,7 @@ mod tests {
             outgoing.put_reply(packet("r", &at.to_string())).expect("room");
         }
         assert_eq!(outgoing.put_reply(packet("r", "")), Err(NotTaken::QueueFull));
-        assert_eq!(outgoing.next(), Some((packet("r", "0"), true)));
+        assert_eq!(outgoing.next(), Some(Next::Reply(packet("r", "0"))));
         outgoing.disconnected(1);
         outgoing.connected();
         assert!(outgoing.is_empty());

@@ -6,10 +6,12 @@ use tokio::time::Instant;
 
 use super::envelope;
 use super::link::{Link, Purpose};
+use super::message::Status;
+use super::outgoing::Next;
 use super::pace::LIVE_RUN;
-use super::session::Session;
+use super::session::{Session, status};
 use super::topics::{self, Kind};
-use super::transport::{Dial, Packet};
+use super::transport::{Connection, Dial, Packet};
 use crate::fault;
 use crate::store::OutboxRow;
 
@@ -54,7 +56,15 @@ impl<D: Dial> Session<D> {
         let most = link.window(&self.options).div_ceil(2);
         let (most_bytes, whose) = link.max_packet(&self.options);
         while link.room(&self.options) > 0 && link.asides() < most {
-            let Some((packet, is_reply)) = self.steering.outgoing.next() else { break };
+            let (packet, purpose) = match self.steering.outgoing.next() {
+                None => break,
+                Some(Next::Stations(stations)) => {
+                    self.have_stations(stations, link)?;
+                    continue;
+                }
+                Some(Next::Reply(packet)) => (packet, Purpose::Reply),
+                Some(Next::State(packet)) => (packet, Purpose::State),
+            };
             let (bytes, topic) = (packet.wire_bytes(), &packet.topic);
             if bytes > most_bytes {
                 tracing::error!(
@@ -66,9 +76,29 @@ impl<D: Dial> Session<D> {
                 );
                 continue;
             }
-            link.submit(packet, if is_reply { Purpose::Reply } else { Purpose::State })?;
+            link.submit(packet, purpose)?;
         }
         Ok(())
+    }
+
+    /// The device has these stations: their commands are subscribed to, and the status names them. The last will names
+    /// those of the dial.
+    fn have_stations(
+        &mut self,
+        stations: Vec<String>,
+        link: &mut Link<D::Connection>,
+    ) -> Result<(), String> {
+        self.options.stations = stations;
+        let asked = std::mem::take(&mut self.subscriptions);
+        self.subscriptions = self.steering.hearers.filters();
+        let more = self.subscriptions.iter().filter(|filter| !asked.contains(filter));
+        let more: Vec<String> = more.cloned().collect();
+        if !more.is_empty() && link.connection.subscribe(&more).is_err() {
+            // The next connection asks for all of them.
+            return Err("the connection takes no subscription now".to_owned());
+        }
+        let online = status(&self.options, &self.packets, Status::Online(self.clock.now()));
+        link.submit(online, Purpose::Status)
     }
 
     /// How many rows of backlog may go now, at most `room`.

@@ -29,8 +29,10 @@ impl<D: Dial> Session<D> {
             match event {
                 Event::Connected(limits) => self.accepted(limits, link).await?,
                 Event::Subscribed(refused) => {
-                    self.note_subscriptions(&refused);
-                    self.greet(link).await?;
+                    self.note_subscriptions(refused, link.connected);
+                    if !link.connected {
+                        self.greet(link).await?;
+                    }
                 }
                 Event::Message(message) => self.hand_in(message),
                 // All of ours go at QoS 1.
@@ -215,10 +217,16 @@ impl<D: Dial> Session<D> {
         }
     }
 
-    fn note_subscriptions(&self, refused: &[NotSubscribed]) {
-        for NotSubscribed { filter, reason } in refused {
+    /// `are_more`: of a connection that had asked for others before.
+    fn note_subscriptions(&self, refused: Vec<NotSubscribed>, are_more: bool) {
+        for NotSubscribed { filter, reason } in &refused {
             tracing::error!(filter, reason, "the MQTT broker does not let us subscribe");
         }
-        self.steering.state.send_modify(|state| state.not_subscribed = refused.to_vec());
+        self.steering.state.send_modify(|state| {
+            if !are_more {
+                state.not_subscribed.clear();
+            }
+            state.not_subscribed.extend(refused);
+        });
     }
 }

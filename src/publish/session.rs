@@ -103,8 +103,7 @@ impl<D: Dial> Session<D> {
         clock: Arc<dyn Clock>,
         steering: Steering,
     ) -> Result<Session<D>, PublishError> {
-        let subscriptions =
-            steering.hearers.inbox.as_ref().map_or_else(Vec::new, |inbox| inbox.filters());
+        let subscriptions = steering.hearers.filters();
         let last_will = status(&options, &packets, Status::Lost);
         DialOptions::read(&options, &options.client_id, last_will, subscriptions.clone())?;
         let newest = store.newest_message()?;
@@ -174,6 +173,10 @@ impl<D: Dial> Session<D> {
 
     /// Dials, and serves the connection to its end.
     async fn converse(&mut self) -> End {
+        if let Some(stations) = self.steering.outgoing.take_stations() {
+            self.options.stations = stations;
+        }
+        self.subscriptions = self.steering.hearers.filters();
         let dial_options = match self.dial_options().await {
             Ok(dial_options) => dial_options,
             Err(why) => return End::Lost(why),

@@ -119,7 +119,8 @@ pub enum Event {
     /// The broker has accepted us.
     Connected(Limits),
     /// The broker has answered our subscriptions; these it did not grant. Comes once after
-    /// [`Event::Connected`] if there are any, and no message comes before it that they ask for.
+    /// [`Event::Connected`] if there are any, and no message comes before it that they ask for; and once
+    /// for each [`Connection::subscribe`].
     Subscribed(Vec<NotSubscribed>),
     /// The broker has taken over responsibility for this message.
     Acknowledged(Token),
@@ -216,6 +217,9 @@ pub trait Connection: Send + 'static {
     /// Hands a message over without waiting. `Refused` if the connection is gone or its queue is
     /// full. Order is kept.
     fn try_publish(&mut self, packet: Packet) -> Result<Token, Refused>;
+
+    /// Asks for more topic filters, at QoS 1, without waiting; [`Event::Subscribed`] answers. `Refused` as above.
+    fn subscribe(&mut self, filters: &[String]) -> Result<(), Refused>;
 
     /// Waits for the next event. May be dropped at any time without losing one.
     fn next(&mut self) -> impl Future<Output = Event> + Send;

@@ -30,7 +30,7 @@ pub mod topics;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -45,7 +45,7 @@ use command::{Commands, NoCommands};
 use history::{Rows, Told};
 use kept::Kept;
 use node::Node;
-use session::{Parts, Session, States, Steering};
+use session::{Newest, News, Parts, Session, Steering};
 pub use station::StationState;
 use topics::{IdError, Topics};
 
@@ -178,14 +178,14 @@ impl EdgeNode {
         let mut node = Node::new(topics, &stations, cooldown, newest, &clock.now());
         remember_newest(&mut node, &reader, &stations)?;
         let told = Told::new(Kept::open(&options.kept_path), newest, broker.keep_alive);
-        let (wake, states) = (Arc::new(Notify::new()), Arc::new(States::default()));
+        let (wake, news) = (Arc::new(Notify::new()), Arc::new(Newest::default()));
         let (stop, stop_seen) = watch::channel(None);
         let (state_out, state) = watch::channel(EdgeState::default());
         let steering = Steering {
             wake: Arc::clone(&wake),
             stop: stop_seen,
             state: state_out,
-            states: Arc::clone(&states),
+            news: Arc::clone(&news),
             commands: commands.unwrap_or_else(|| Arc::new(NoCommands)),
         };
         let rows = Rows::new(reader);
@@ -198,7 +198,7 @@ impl EdgeNode {
             let _ = ended_out.send(true);
         });
         let stop = Arc::new(stop);
-        Ok(EdgeHandle { stations: stations.into(), wake, states, stop, state, ended })
+        Ok(EdgeHandle { wake, news, stop, state, ended })
     }
 }
 
@@ -224,9 +224,8 @@ fn remember_newest(
 /// of its death.
 #[derive(Clone, Debug)]
 pub struct EdgeHandle {
-    stations: Arc<[String]>,
     wake: Arc<Notify>,
-    states: Arc<States>,
+    news: Arc<Newest>,
     stop: Arc<watch::Sender<Option<Instant>>>,
     state: watch::Receiver<EdgeState>,
     ended: watch::Receiver<bool>,
@@ -241,12 +240,19 @@ impl EdgeHandle {
     /// Says what a station is doing. From any thread; never blocks. Of several states told at once
     /// the last counts. A station that is not known is passed over.
     pub fn set_state(&self, station: &str, state: StationState) {
-        let Some(at) = self.stations.iter().position(|name| name == station) else { return };
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.retain(|(known, _)| *known != at);
-        states.push((at, state));
-        drop(states);
+        self.news().states.insert(station.to_owned(), state);
         self.wake.notify_one();
+    }
+
+    /// The device has these stations from now on: the new ones are born, those that are gone die when their results have
+    /// been told. From any thread; never blocks. The names must have been checked.
+    pub fn set_stations(&self, stations: Vec<String>) {
+        self.news().stations = Some(stations);
+        self.wake.notify_one();
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the edge node stands, now and whenever it changes.

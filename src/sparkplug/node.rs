@@ -97,18 +97,41 @@ impl Node {
 
     /// The topics that hosts write to: the edge node's, and each station's.
     pub fn command_topics(&self) -> Vec<String> {
-        let stations = self.stations.iter();
+        let stations = self.stations.iter().filter(|station| !station.gone);
         let stations = stations.map(|station| self.topics.station(Verb::Command, &station.name));
         std::iter::once(self.topics.node(Verb::Command)).chain(stations).collect()
     }
 
-    /// The station that is written to at `topic`; `None` inside: the edge node itself.
+    /// The station that is written to at `topic`, if there is one; `None` inside: the edge node itself.
     pub fn addressee(&self, topic: &str) -> Option<Option<usize>> {
         if topic == self.topics.node(Verb::Command) {
             return Some(None);
         }
-        let is_it = |station: &Station| self.topics.station(Verb::Command, &station.name) == topic;
+        let is_it = |station: &Station| {
+            !station.gone && self.topics.station(Verb::Command, &station.name) == topic
+        };
         self.stations.iter().position(is_it).map(Some)
+    }
+
+    /// The device has these stations from now on: those that are new are born, those that are gone die when their results
+    /// are told. Answers whether any is new.
+    pub fn set_stations(&mut self, names: &[String], now: &Stamp) -> bool {
+        let mut is_any_new = false;
+        for station in &mut self.stations {
+            let was = std::mem::replace(&mut station.gone, !names.contains(&station.name));
+            if station.gone != was {
+                station.set_state(StationState::of_camera(!station.gone), millis(now));
+                is_any_new |= was;
+            }
+        }
+        for name in names {
+            if self.station(name).is_none() {
+                // One that is alive and not born has its birth at once.
+                self.stations.push(Station::new(name, millis(now)));
+                is_any_new = true;
+            }
+        }
+        is_any_new
     }
 
     /// The station's name.
@@ -296,7 +319,7 @@ impl Node {
     fn all_births_due(&mut self) {
         self.birth_due = true;
         for station in &mut self.stations {
-            (station.born, station.birth_due) = (false, true);
+            (station.born, station.birth_due) = (false, !station.gone);
         }
     }
 }
@@ -316,7 +339,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STATIONS: usize = 2;
+    /// The third one comes later, if it does.
+    const STATIONS: usize = 3;
 
     fn node() -> Node {
         let topics = Topics::new("g", "n").expect("ids");
@@ -339,6 +363,7 @@ mod tests {
         Passes(u64),
         Sends,
         SendsResult(usize),
+        Has([bool; STATIONS]),
     }
 
     fn happens() -> impl Strategy<Value = Happens> {
@@ -351,6 +376,7 @@ mod tests {
             3 => (0..150u64).prop_map(Happens::Passes),
             20 => Just(Happens::Sends),
             8 => (0..STATIONS).prop_map(Happens::SendsResult),
+            2 => any::<[bool; STATIONS]>().prop_map(Happens::Has),
         ]
     }
 
@@ -364,7 +390,7 @@ mod tests {
     impl Host {
         fn hear(&mut self, topic: &str, seq: u8) {
             let levels: Vec<&str> = topic.split('/').collect();
-            let station = levels.get(4).map(|name| usize::from(*name == "b"));
+            let station = levels.get(4).map(|name| usize::from(name.as_bytes()[0] - b'a'));
             if levels[2] == "NBIRTH" {
                 assert_eq!(seq, 0);
                 self.born = [false; STATIONS];
@@ -403,7 +429,14 @@ mod tests {
                         open = false;
                     }
                     Happens::RebirthAsked => node.ask_rebirth(),
-                    Happens::Camera(at, up) => node.set_state(at, StationState::of_camera(up), &now),
+                    Happens::Camera(at, up) if at < node.stations.len() => {
+                        node.set_state(at, StationState::of_camera(up), &now);
+                    }
+                    Happens::Has(which) => {
+                        let names = ["a", "b", "c"].iter().zip(which).filter(|(_, is)| *is);
+                        let names: Vec<String> = names.map(|(name, _)| name.to_string()).collect();
+                        node.set_stations(&names, &now);
+                    }
                     Happens::Beat => node.beat(&now),
                     Happens::Passes(more) => ms += more,
                     Happens::Sends => {
@@ -413,15 +446,50 @@ mod tests {
                         host.hear(&node.draft(&step, &now).topic, node.seq(Some(&step)));
                         node.accepted(Some(&step));
                     }
-                    Happens::SendsResult(at) => {
+                    Happens::SendsResult(at) if at < node.stations.len() => {
                         if node.may_send_data() && node.wake_station(at) {
                             host.hear(&node.station_topic(Verb::Data, at), node.seq(None));
                             node.accepted(None);
                         }
                     }
+                    // Of a station that is not there yet.
+                    Happens::Camera(..) | Happens::SendsResult(_) => {}
                 }
             }
         }
+    }
+
+    #[test]
+    fn stations_that_come_are_born_and_those_that_go_die_and_stay_dead() {
+        let mut node = node();
+        node.begin(7);
+        let sent = |node: &mut Node| {
+            let mut steps = Vec::new();
+            while let Some(step) = node.next(true, &at(0)) {
+                node.accepted(Some(&step));
+                steps.push(step);
+            }
+            steps
+        };
+        sent(&mut node);
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(node.set_stations(&names(&["b", "c"]), &at(1)), "one is new");
+        let first = [Step::StationData(0), Step::StationBirth(2), Step::StationDeath(0)];
+        assert_eq!(sent(&mut node), first);
+        assert_eq!(node.addressee("spBv1.0/g/DCMD/n/a"), None, "nobody is there");
+        assert_eq!(node.addressee("spBv1.0/g/DCMD/n/c"), Some(Some(2)));
+
+        node.end();
+        node.begin(8);
+        let births = [Step::NodeBirth, Step::StationBirth(1), Step::StationBirth(2)];
+        assert_eq!(sent(&mut node), births, "the one that is gone is not told of");
+        assert!(!node.wake_station(0), "its result was under way");
+        assert_eq!(sent(&mut node), [Step::StationBirth(0), Step::StationDeath(0)]);
+
+        assert!(!node.set_stations(&names(&["b", "c"]), &at(2)), "nothing differs");
+        assert!(node.set_stations(&names(&["a", "b", "c"]), &at(3)), "it is back");
+        assert_eq!(sent(&mut node), [Step::StationBirth(0)]);
     }
 
     #[test]

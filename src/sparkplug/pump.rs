@@ -7,14 +7,18 @@ use tokio::time::Instant;
 use super::history::PAGE_ROWS;
 use super::host::PrimaryHost;
 use super::node::{Step, millis};
-use super::session::{Link, Session};
+use super::session::{Link, News, Session};
 use crate::publish::transport::{Connection, Dial, Packet};
 use crate::store::Record;
 
 impl<D: Dial> Session<D> {
     /// Sends what the window has room for.
     pub(super) async fn pump(&mut self, link: &mut Link<D::Connection>) -> Result<(), String> {
-        self.take_states();
+        self.take_news();
+        if link.open && std::mem::take(&mut self.owes_topics) {
+            let topics = self.parts.node.command_topics();
+            link.connection.subscribe(&topics).map_err(|why| why.to_string())?;
+        }
         if !link.open || !self.host.as_ref().is_none_or(PrimaryHost::is_online) {
             return Ok(());
         }
@@ -62,6 +66,8 @@ impl<D: Dial> Session<D> {
 
     /// Notes every result that is in the record.
     pub(super) async fn catch_up(&mut self) -> Result<(), String> {
+        // Results of a station that is new are counted, too.
+        self.take_news();
         loop {
             let page = self.parts.rows.after(self.parts.node.noted()).await?;
             for record in &page {
@@ -146,15 +152,20 @@ impl<D: Dial> Session<D> {
         Ok(())
     }
 
-    fn take_states(&mut self) {
-        let told = {
-            let mut states =
-                self.parts.steering.states.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *states)
+    /// Takes what was told of stations.
+    pub(super) fn take_news(&mut self) {
+        let News { stations, states } = {
+            let mut news = self.parts.steering.news.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *news)
         };
-        let now = self.parts.clock.now();
-        for (station, state) in told {
-            self.parts.node.set_state(station, state, &now);
+        let (node, now) = (&mut self.parts.node, self.parts.clock.now());
+        if let Some(stations) = stations {
+            self.owes_topics |= node.set_stations(&stations, &now);
+        }
+        for (name, state) in states {
+            if let Some(station) = node.station(&name) {
+                node.set_state(station, state, &now);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! its last will is the death certificate with that number. A connection that fails in any way is
 //! dropped whole, and the next one begins with births.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,15 +51,24 @@ enum End {
     Abandoned,
 }
 
-/// What stations are doing, as it was told last.
-pub(super) type States = Mutex<Vec<(usize, StationState)>>;
+/// What was told and is not taken yet.
+pub(super) type Newest = Mutex<News>;
+
+/// What is told of stations from outside; the last of each counts.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Which there are.
+    pub(super) stations: Option<Vec<String>>,
+    /// What they are doing, by their names.
+    pub(super) states: BTreeMap<String, StationState>,
+}
 
 /// The channels to the one who steers.
 pub(super) struct Steering {
     pub(super) wake: Arc<Notify>,
     pub(super) stop: watch::Receiver<Option<Instant>>,
     pub(super) state: watch::Sender<EdgeState>,
-    pub(super) states: Arc<States>,
+    pub(super) news: Arc<Newest>,
     pub(super) commands: Arc<dyn Commands>,
 }
 
@@ -102,6 +111,8 @@ pub(super) struct Session<D: Dial> {
     pub(super) backoff: Backoff,
     pub(super) beat_at: Option<Instant>,
     pub(super) skipped: u64,
+    /// There are stations whose commands the connection was not asked for.
+    pub(super) owes_topics: bool,
 }
 
 impl<D: Dial> Session<D> {
@@ -111,7 +122,7 @@ impl<D: Dial> Session<D> {
         let backoff = Backoff::new(parts.broker.backoff_min, parts.broker.backoff_max);
         let host = parts.options.primary_host_id.as_deref().map(PrimaryHost::new);
         let beat_at = parts.options.heartbeat.map(|every| Instant::now() + every);
-        Session { parts, host, tick, backoff, beat_at, skipped: 0 }
+        Session { parts, host, tick, backoff, beat_at, skipped: 0, owes_topics: false }
     }
 
     /// Runs until it is stopped.
@@ -164,6 +175,8 @@ impl<D: Dial> Session<D> {
             host.forget();
         }
         self.tell(|state| state.bd_seq = bd_seq);
+        self.take_news();
+        self.owes_topics = false;
         let options = match self.dial_options(bd_seq).await {
             Ok(options) => options,
             Err(why) => return End::Lost(why),

@@ -36,6 +36,8 @@ pub(super) struct Station {
     pub(super) readings: BTreeMap<Tag, Reading>,
     pub(super) counts: Counts,
     pub(super) alive: bool,
+    /// The device has it no more: it is dead, and is born only for results that were under way.
+    pub(super) gone: bool,
     pub(super) born: bool,
     pub(super) birth_due: bool,
     pub(super) changed: BTreeSet<Tag>,
@@ -49,6 +51,7 @@ impl Station {
             readings: Tag::all().map(|tag| (tag, Reading { value: None, at_ms })).collect(),
             counts: Counts::default(),
             alive: true,
+            gone: false,
             born: false,
             birth_due: false,
             changed: BTreeSet::new(),
@@ -71,7 +74,7 @@ impl Station {
 
     /// Sets what it is doing; what differs from before is to be told.
     pub(super) fn set_state(&mut self, state: StationState, at_ms: u64) {
-        self.alive = state.alive;
+        self.alive = state.alive && !self.gone;
         for (tag, flag) in
             [(Tag::Ready, state.ready), (Tag::Busy, state.busy), (Tag::Fault, state.fault)]
         {

@@ -122,6 +122,11 @@ impl FakeConnection {
 }
 
 impl Connection for FakeConnection {
+    fn subscribe(&mut self, _: &[String]) -> Result<(), Refused> {
+        self.tell(Event::Subscribed(Vec::new()));
+        Ok(())
+    }
+
     fn try_publish(&mut self, packet: Packet) -> Result<Token, Refused> {
         if self.broken {
             return Err(Refused);

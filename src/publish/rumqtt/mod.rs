@@ -46,8 +46,9 @@ impl Dial for RumqttDial {
         let submitted = Arc::new(Mutex::new(VecDeque::new()));
         // Bounded: at most the window can be acknowledged before the session looks.
         let (report, events) = mpsc::channel(queue + 2);
-        let filters = options.subscriptions.clone();
-        let loops = Loop { submitted: Arc::clone(&submitted), filters, report };
+        let (filters, asked) = (options.subscriptions.clone(), Arc::<Asked>::default());
+        let loops =
+            Loop { submitted: Arc::clone(&submitted), filters, asked: Arc::clone(&asked), report };
         let (client, poll): (Box<dyn Client>, _) = match options.protocol {
             Protocol::V311 => {
                 let (client, library) = v4::open(options, queue);
@@ -58,7 +59,7 @@ impl Dial for RumqttDial {
                 (Box::new(client), tokio::spawn(loops.run(library)))
             }
         };
-        RumqttConnection { client, submitted, next_token: 1, events, poll }
+        RumqttConnection { client, submitted, asked, next_token: 1, events, poll }
     }
 }
 
@@ -71,9 +72,13 @@ fn bracketed(host: &str) -> String {
     }
 }
 
+/// Topic filters that were subscribed to and not answered.
+type Asked = Mutex<VecDeque<Vec<String>>>;
+
 /// What hands messages to one of the two libraries, without waiting.
 trait Client: Send {
     fn try_publish(&self, packet: Packet) -> Result<(), Refused>;
+    fn try_subscribe(&self, filters: &[String]) -> Result<(), Refused>;
     fn try_disconnect(&self) -> Result<(), Refused>;
 }
 
@@ -113,6 +118,7 @@ enum Step {
 pub struct RumqttConnection {
     client: Box<dyn Client>,
     submitted: Arc<Mutex<VecDeque<Token>>>,
+    asked: Arc<Asked>,
     next_token: Token,
     events: mpsc::Receiver<Event>,
     poll: JoinHandle<()>,
@@ -127,6 +133,14 @@ impl Connection for RumqttConnection {
         submitted.push_back(token);
         self.next_token += 1;
         Ok(token)
+    }
+
+    fn subscribe(&mut self, filters: &[String]) -> Result<(), Refused> {
+        // Locked over both steps, as above.
+        let mut asked = lock(&self.asked);
+        self.client.try_subscribe(filters)?;
+        asked.push_back(filters.to_vec());
+        Ok(())
     }
 
     async fn next(&mut self) -> Event {
@@ -160,6 +174,7 @@ impl Drop for RumqttConnection {
 struct Loop {
     submitted: Arc<Mutex<VecDeque<Token>>>,
     filters: Vec<String>,
+    asked: Arc<Asked>,
     report: mpsc::Sender<Event>,
 }
 
@@ -229,22 +244,24 @@ impl Loop {
         if self.filters.is_empty() {
             return Ok(());
         }
-        let asked = library.subscribe(&self.filters);
-        asked.map_err(|_| format!("these are no topic filters: {}", self.filters.join(", ")))
+        let mut asked = lock(&self.asked);
+        asked.push_back(self.filters.clone());
+        library
+            .subscribe(&self.filters)
+            .map_err(|_| format!("these are no topic filters: {}", self.filters.join(", ")))
     }
 
+    /// What the oldest subscription that was not answered did not get: brokers answer in order.
     fn refused(&self, answers: Vec<Option<String>>) -> Vec<NotSubscribed> {
-        let answers = self.filters.iter().zip(answers);
-        answers
-            .filter_map(|(filter, reason)| {
-                Some(NotSubscribed { filter: filter.clone(), reason: reason? })
-            })
+        let asked = lock(&self.asked).pop_front().unwrap_or_default();
+        let told = asked.into_iter().zip(answers);
+        told.filter_map(|(filter, reason)| Some(NotSubscribed { filter, reason: reason? }))
             .collect()
     }
 }
 
-fn lock(submitted: &Mutex<VecDeque<Token>>) -> MutexGuard<'_, VecDeque<Token>> {
-    submitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock<T>(shared: &Mutex<VecDeque<T>>) -> MutexGuard<'_, VecDeque<T>> {
+    shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What an operator should know to understand how a connection failed.

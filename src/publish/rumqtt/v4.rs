@@ -54,6 +54,12 @@ fn quality(qos: Qos) -> QoS {
     }
 }
 
+fn subscribe(client: &AsyncClient, filters: &[String]) -> Result<(), Refused> {
+    let filters =
+        filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+    client.try_subscribe_many(filters).map_err(|_| Refused)
+}
+
 /// Hands messages over.
 pub(super) struct V4Client(AsyncClient);
 
@@ -62,6 +68,10 @@ impl Client for V4Client {
         let qos = quality(packet.qos);
         let sent = self.0.try_publish(packet.topic, qos, packet.retain, packet.payload);
         sent.map_err(|_| Refused)
+    }
+
+    fn try_subscribe(&self, filters: &[String]) -> Result<(), Refused> {
+        subscribe(&self.0, filters)
     }
 
     fn try_disconnect(&self) -> Result<(), Refused> {
@@ -97,9 +107,7 @@ impl Library for V4 {
     }
 
     fn subscribe(&self, filters: &[String]) -> Result<(), Refused> {
-        let filters =
-            filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
-        self.client.try_subscribe_many(filters).map_err(|_| Refused)
+        subscribe(&self.client, filters)
     }
 }
 

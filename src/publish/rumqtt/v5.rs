@@ -102,6 +102,10 @@ impl Client for V5Client {
         sent.map_err(|_| Refused)
     }
 
+    fn try_subscribe(&self, filters: &[String]) -> Result<(), Refused> {
+        subscribe(&self.0, filters)
+    }
+
     fn try_disconnect(&self) -> Result<(), Refused> {
         self.0.try_disconnect().map_err(|_| Refused)
     }
@@ -135,15 +139,19 @@ impl Library for V5 {
     }
 
     fn subscribe(&self, filters: &[String]) -> Result<(), Refused> {
-        let filters = filters.iter().map(|filter| Filter {
-            path: filter.clone(),
-            qos: QoS::AtLeastOnce,
-            nolocal: true,
-            preserve_retain: false,
-            retain_forward_rule: RetainForwardRule::OnEverySubscribe,
-        });
-        self.client.try_subscribe_many(filters).map_err(|_| Refused)
+        subscribe(&self.client, filters)
     }
+}
+
+fn subscribe(client: &AsyncClient, filters: &[String]) -> Result<(), Refused> {
+    let filters = filters.iter().map(|filter| Filter {
+        path: filter.clone(),
+        qos: QoS::AtLeastOnce,
+        nolocal: true,
+        preserve_retain: false,
+        retain_forward_rule: RetainForwardRule::OnEverySubscribe,
+    });
+    client.try_subscribe_many(filters).map_err(|_| Refused)
 }
 
 fn incoming(message: Publish) -> Step {

@@ -74,6 +74,8 @@ fn tck_id_case_sensitivity_sparkplug_ids() {
 #[derive(Default)]
 struct Hands {
     dialled: Vec<DialOptions>,
+    /// Topics that were asked for on a connection that stood.
+    asked: Vec<Vec<String>>,
     /// What stood in the file of numbers when it was dialled.
     kept: Vec<String>,
     /// All that was taken, over all connections.
@@ -120,6 +122,13 @@ impl Dial for HeldDial {
 }
 
 impl Connection for Held {
+    fn subscribe(&mut self, filters: &[String]) -> Result<(), Refused> {
+        let mut hands = self.dial.hands.lock().expect("no panic");
+        hands.asked.push(filters.to_vec());
+        self.report.send(Event::Subscribed(Vec::new())).expect("we hold the other end");
+        Ok(())
+    }
+
     fn try_publish(&mut self, packet: Packet) -> Result<Token, Refused> {
         let mut hands = self.dial.hands.lock().expect("no panic");
         match &mut hands.until_refusal {

@@ -4,7 +4,7 @@
 use srad_types::payload::metric::Value;
 use tempfile::tempdir;
 
-use crate::support::edge::{Edge, HOST, STATIONS};
+use crate::support::edge::{Edge, HOST, STATIONS, Watcher};
 use crate::support::host_application::{HostApplication, Told};
 use crate::support::mosquitto::{Gate, Mosquitto};
 use crate::support::tap::Tap;
@@ -30,6 +30,39 @@ fn results(told: &[Told], whose: &str) -> Vec<(u64, bool)> {
         _ => None,
     })
     .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_sees_stations_that_come_and_go_on_one_connection() {
+    let (broker, dir) = (Mosquitto::start(), tempdir().expect("a folder"));
+    let host = HostApplication::start(broker.port());
+    let edge = Edge::start(dir.path(), broker.port());
+    host.wait("births", |told| STATIONS.iter().all(|one| births(told, Some(one)) == 1)).await;
+
+    edge.handle.set_stations(vec!["right".into(), "press".into()]);
+    let look = edge.commit("press", 1);
+    let told = host.wait("its result", |told| !results(told, "press").is_empty()).await;
+    let data = told.iter().rfind(|one| one.station() == Some("press")).expect("data");
+    let id = Value::StringValue(look.result_id.to_string());
+    assert_eq!(data.value("Result/Id"), Some(id));
+    host.wait("the death", |told| is_stale(told, Some("left"))).await;
+
+    // Its commands are heard on the connection that stands.
+    let watcher = Watcher::start(broker.port()).await;
+    watcher.command(Some("press"), &[("Trigger", Value::LongValue(7))], false);
+    host.wait("the command's echo", |told| {
+        let newest = told.iter().rfind(|one| one.station() == Some("press"));
+        newest.and_then(|one| one.value("Trigger")) == Some(Value::LongValue(7))
+    })
+    .await;
+    assert_eq!(edge.commands.taken.lock().expect("no panic")[0].0, "press");
+    assert_eq!(edge.handle.state().borrow().births, 1, "one connection");
+    edge.handle.set_stations(STATIONS.map(str::to_owned).to_vec());
+    let told = host
+        .wait("new births", |told| births(told, Some("left")) == 2 && is_stale(told, Some("press")))
+        .await;
+    assert_eq!((births(&told, None), births(&told, Some("right"))), (1, 1));
+    edge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
