@@ -40,6 +40,11 @@ impl Admission {
         turn
     }
 
+    /// Whether the source waits for a place.
+    pub fn is_patient(&self) -> bool {
+        self.patient
+    }
+
     /// Decides about a part that has or has not its turn, and has or has not got a place.
     pub fn decide(&self, is_turn: bool, has_place: bool) -> Admitted {
         if !is_turn {

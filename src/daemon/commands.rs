@@ -1,8 +1,8 @@
 //! Commands from the wire to the desks: a bounded queue, and the thread that takes them one by one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use super::desk::{Desk, ReplyTo};
@@ -27,8 +27,9 @@ const LOOK_AROUND: Duration = Duration::from_millis(100);
 pub struct Commands {
     /// Before this stands nothing of anybody else's.
     root: String,
-    /// The desk of each station, by what its commands' topics begin with.
-    desks: HashMap<String, Arc<Desk>>,
+    topics: Topics,
+    /// The desk of each station that takes commands, by what their topics begin with.
+    desks: RwLock<HashMap<String, Arc<Desk>>>,
     queue: (flume::Sender<Arrived>, flume::Receiver<Arrived>),
     clock: Arc<dyn Clock>,
     is_closed: AtomicBool,
@@ -41,23 +42,22 @@ struct Arrived {
 }
 
 impl Commands {
-    /// The commands of those `desks` that have a contract; `None` if none has.
-    pub fn new<'d>(
-        topics: &Topics,
-        desks: impl Iterator<Item = &'d Arc<Desk>>,
-        clock: Arc<dyn Clock>,
-    ) -> Option<Commands> {
-        let beginning = |desk: &Arc<Desk>| {
-            let topic = topics.command(Some(desk.name()), "");
-            (topic, Arc::clone(desk))
-        };
-        let desks: HashMap<_, _> =
-            desks.filter(|desk| desk.has_contract()).map(beginning).collect();
+    /// The commands of a device with these `topics`, for nobody yet.
+    pub fn new(topics: Topics, clock: Arc<dyn Clock>) -> Commands {
         let root = topics.command(None, "");
         let root = root.strip_suffix("cmd/").unwrap_or(&root).to_owned();
-        let queue = flume::bounded(QUEUE);
-        let is_closed = AtomicBool::new(false);
-        (!desks.is_empty()).then_some(Commands { root, desks, queue, clock, is_closed })
+        let (desks, queue) = (RwLock::default(), flume::bounded(QUEUE));
+        Commands { root, topics, desks, queue, clock, is_closed: AtomicBool::new(false) }
+    }
+
+    /// From now on commands are for those of `desks` that have a contract.
+    pub fn serve(&self, desks: &[Arc<Desk>]) {
+        let beginning = |desk: &Arc<Desk>| {
+            let topic = self.topics.command(Some(desk.name()), "");
+            (topic, Arc::clone(desk))
+        };
+        let served = desks.iter().filter(|desk| desk.has_contract()).map(beginning).collect();
+        *self.desks.write().unwrap_or_else(PoisonError::into_inner) = served;
     }
 
     /// Ends [`Commands::run`].
@@ -68,13 +68,10 @@ impl Commands {
     /// Hands commands to their desks, one by one, and lets the desks' heartbeats be heard: they say
     /// that commands are taken.
     pub fn run(&self, pulse: &Pulse) {
-        let beating = self.desks.values().filter_map(|desk| {
-            let every = desk.first().plc.as_ref()?.heartbeat;
-            Some(Beating { desk, every, due: Instant::now(), counter: 0 })
-        });
-        let mut beating: Vec<Beating<'_>> = beating.collect();
+        let mut beating: Vec<Beating> = Vec::new();
         while !self.is_closed.load(Ordering::SeqCst) {
             pulse.beat();
+            self.keep_beating(&mut beating);
             let now = Instant::now();
             beating.iter_mut().for_each(|one| one.beat(now));
             let next = beating.iter().map(|one| one.due).min();
@@ -83,6 +80,25 @@ impl Commands {
                 self.hand_over(&arrived);
             }
         }
+    }
+
+    /// Lets those beat, and no others, that are served now.
+    fn keep_beating(&self, beating: &mut Vec<Beating>) {
+        let desks = self.desks();
+        beating.retain(|one| desks.values().any(|desk| Arc::ptr_eq(desk, &one.desk)));
+        for desk in desks.values() {
+            if beating.iter().any(|one| Arc::ptr_eq(desk, &one.desk)) {
+                continue;
+            }
+            if let Some(every) = desk.first().plc.as_ref().map(|plc| plc.heartbeat) {
+                let (desk, due) = (Arc::clone(desk), Instant::now());
+                beating.push(Beating { desk, every, due, counter: 0 });
+            }
+        }
+    }
+
+    fn desks(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Desk>>> {
+        self.desks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hand_over(&self, arrived: &Arrived) {
@@ -96,9 +112,9 @@ impl Commands {
         desk.take(name, &message.payload, message.retain, at, &to);
     }
 
-    fn find<'t>(&self, topic: &'t str) -> Option<(&Arc<Desk>, &'t str)> {
+    fn find<'t>(&self, topic: &'t str) -> Option<(Arc<Desk>, &'t str)> {
         let (beginning, name) = topic.split_at(topic.rfind('/')? + 1);
-        self.desks.get(beginning).map(|desk| (desk, name))
+        self.desks().get(beginning).map(|desk| (Arc::clone(desk), name))
     }
 
     /// Whether an answer may go to a topic that the sender named: it must be one, and none of ours,
@@ -113,7 +129,7 @@ impl Commands {
 
 impl Inbox for Commands {
     fn filters(&self) -> Vec<String> {
-        self.desks.keys().map(|beginning| format!("{beginning}+")).collect()
+        self.desks().keys().map(|beginning| format!("{beginning}+")).collect()
     }
 
     fn take(&self, mut message: Incoming) -> Option<inbox::Reply> {
@@ -131,14 +147,14 @@ impl Inbox for Commands {
 }
 
 /// One desk's heartbeat.
-struct Beating<'d> {
-    desk: &'d Arc<Desk>,
+struct Beating {
+    desk: Arc<Desk>,
     every: Duration,
     due: Instant,
     counter: u64,
 }
 
-impl Beating<'_> {
+impl Beating {
     fn beat(&mut self, now: Instant) {
         if now >= self.due {
             self.counter += 1;
@@ -155,13 +171,8 @@ mod tests {
 
     #[test]
     fn answers_go_to_topics_of_others_only() {
-        let commands = Commands {
-            root: "acme/dev7/".into(),
-            desks: HashMap::new(),
-            queue: flume::bounded(1),
-            clock: Arc::new(crate::clock::SystemClock),
-            is_closed: AtomicBool::new(false),
-        };
+        let topics = Topics::new("acme", "dev7").expect("they can be");
+        let commands = Commands::new(topics, Arc::new(crate::clock::SystemClock));
         for good in ["plc/answers/7", "acme/dev8/s1/cmd/trigger"] {
             assert!(commands.may_answer(good), "{good}");
         }

@@ -33,7 +33,7 @@ const TRACES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The ways on which others are told.
 pub struct Wires {
-    /// What the broker may bring, if a station takes any of it.
+    /// What the broker may bring.
     pub commands: Option<Arc<Commands>>,
     /// Spans for a collector.
     pub traces: Option<Traces>,
@@ -57,7 +57,11 @@ impl Wires {
         clock: &Arc<dyn Clock>,
         desks: &[Arc<Desk>],
     ) -> Result<Wires, DaemonError> {
-        let commands = take_commands(settings, desks, clock)?;
+        let commands = take_commands(settings, clock)?;
+        if let Some(commands) = &commands {
+            // Before the publisher asks for them.
+            commands.serve(desks);
+        }
         let traces = settings.traces.as_ref();
         let traces = traces.map(|options| Traces::start(options, &settings.device));
         let traces = traces.transpose().map_err(DaemonError::Other)?;
@@ -69,6 +73,12 @@ impl Wires {
             desk.connect(publisher);
         }
         Ok(Wires { commands, traces, publisher, edge, copy })
+    }
+
+    /// What is needed to tell of stations that come and go.
+    pub fn news(&self) -> News {
+        let (commands, publisher) = (self.commands.clone(), self.publisher.clone());
+        News { commands, publisher, edge: self.edge.clone() }
     }
 
     /// Sends what waits and ends all but the copy, which is to have the record of the stop, too; answers the
@@ -91,16 +101,39 @@ impl Wires {
     }
 }
 
-/// The commands that the broker may bring, if a station takes any.
+/// Tells the broker and those behind it which stations there are.
+pub struct News {
+    commands: Option<Arc<Commands>>,
+    publisher: Option<PublisherHandle>,
+    edge: Option<EdgeHandle>,
+}
+
+impl News {
+    /// The stations are these from now on. Their commands are asked for before anything is told of them.
+    pub fn stations(&self, desks: &[Arc<Desk>]) {
+        let names: Vec<String> = desks.iter().map(|desk| desk.name().to_owned()).collect();
+        if let Some(commands) = &self.commands {
+            commands.serve(desks);
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.set_stations(names.clone());
+            desks.iter().for_each(|desk| desk.connect(publisher.clone()));
+        }
+        if let Some(edge) = &self.edge {
+            edge.set_stations(names);
+        }
+    }
+}
+
+/// The commands that the broker may bring.
 fn take_commands(
     settings: &Settings,
-    desks: &[Arc<Desk>],
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Arc<Commands>>, DaemonError> {
     let Some(broker) = &settings.broker else { return Ok(None) };
     let topics = Topics::new(&broker.prefix, &broker.device)
         .map_err(|error| DaemonError::Other(error.to_string()))?;
-    Ok(Commands::new(&topics, desks.iter(), Arc::clone(clock)).map(Arc::new))
+    Ok(Some(Arc::new(Commands::new(topics, Arc::clone(clock)))))
 }
 
 pub fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {

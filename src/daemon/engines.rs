@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::DaemonError;
 use super::desk::InHand;
-use super::line::Line;
 use super::picture_watch::PictureWatch;
 use crate::config::Settings;
 use crate::inspector::{Inspector, LocalAsker, Model, RemoteModel, RemoteQuestion, Reply};
@@ -44,14 +43,16 @@ pub enum Work {
     Errand(Errand),
 }
 
-/// One engine's queue and who takes from it.
+/// One engine's queue.
 pub struct Queue {
     /// Asks the engine.
     pub model: RemoteModel,
-    sender: flume::Sender<InHand>,
-    parts: flume::Receiver<InHand>,
-    stations: BTreeSet<String>,
+    /// Where the parts for it are taken.
+    pub intake: Intake,
 }
+
+/// Where questions come back from engines elsewhere.
+pub type Errands = flume::Receiver<Errand>;
 
 /// An engine with the settings' options for it; what it goes through is told in the log.
 ///
@@ -89,29 +90,21 @@ impl Engines {
         Ok(Engines { models, errands })
     }
 
-    /// The queue of each engine, with room for what its `lines` may hold, and the questions that come back
-    /// from them: none any more when all queues are gone.
-    pub fn into_queues(self, lines: &[Line]) -> (Vec<Queue>, flume::Receiver<Errand>) {
-        let queue = |(name, model): (String, RemoteModel)| {
-            let own = lines.iter().filter(|line| line.engine() == Some(&name));
-            let room: usize = own.clone().map(Line::queue_parts).sum();
-            let (sender, parts) = flume::bounded(room.max(1));
-            let stations = own.map(|line| line.name().to_owned()).collect();
-            Queue { model, sender, parts, stations }
-        };
-        (self.models.into_iter().map(queue).collect(), self.errands)
-    }
-}
-
-impl Queue {
-    /// Where the parts of the station `name` go, if they go here.
-    pub fn sender_for(&self, name: &str) -> Option<flume::Sender<InHand>> {
-        self.stations.contains(name).then(|| self.sender.clone())
+    /// Their names.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.models.keys().cloned().collect()
     }
 
-    /// The end from which parts are taken, once every line has its sender.
-    pub fn into_intake(self) -> (RemoteModel, Intake) {
-        (self.model, Intake(Mutex::new(self.parts)))
+    /// The queue of each engine with the way into it by the engine's name, and the questions that come back
+    /// from them: none any more when all queues are gone. Bounded by the places that each station has.
+    pub fn into_queues(self) -> (Vec<Queue>, BTreeMap<String, flume::Sender<InHand>>, Errands) {
+        let (mut queues, mut ways) = (Vec::new(), BTreeMap::new());
+        for (name, model) in self.models {
+            let (sender, parts) = flume::unbounded();
+            ways.insert(name, sender);
+            queues.push(Queue { model, intake: Intake(Mutex::new(parts)) });
+        }
+        (queues, ways, self.errands)
     }
 }
 

@@ -1,11 +1,9 @@
 //! Footage that is kept while stations run: of all that they see, and of the seconds around each fail.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::DaemonError;
-use crate::config::Settings;
 use crate::footage::clips::{self, Told, Workshop};
 use crate::footage::{Bounds, Clips, Film, FilmOptions, Quality, Subject};
 use crate::station::Station;
@@ -36,38 +34,31 @@ impl Recording {
     }
 }
 
-/// The clips of each station that keeps some, by its name.
-pub type ClipsOf = HashMap<String, Arc<Clips>>;
-
-/// Begins to keep the last seconds of the stations that want that.
+/// Begins to keep the last seconds of `station`, if it wants that.
 pub fn begin_clips(
-    settings: &Settings,
-    stations: &[Arc<Station>],
+    station: &Station,
+    device: &str,
     store: &Store,
-) -> Result<ClipsOf, DaemonError> {
-    let mut all = ClipsOf::new();
-    for station in stations {
-        let Some(options) = station.clips.clone() else { continue };
-        let (name, reserve) = (station.name.clone(), store.clone());
-        let workshop = Workshop {
-            subject: subject(station, &settings.device),
-            dir: clips::folder(store.evidence_dir(), &station.name),
-            latest: station.deadline,
-            clock: store.clock(),
-            has_room: Box::new(move || reserve.reserve() == ReserveState::Whole),
-            tell: Box::new(move |told| match told {
-                Told::Written { path, frames } => {
-                    telemetry::clip_written(&name, &path.display().to_string(), frames);
-                }
-                Told::Failed(why) => telemetry::clip_failed(&name, &why),
-            }),
-        };
-        let begun = Clips::begin(options, workshop).map_err(|why| {
-            DaemonError::Other(format!("station \"{}\": [footage]: {why}", station.name))
-        })?;
-        all.insert(station.name.clone(), Arc::new(begun));
-    }
-    Ok(all)
+) -> Result<Option<Arc<Clips>>, DaemonError> {
+    let Some(options) = station.clips.clone() else { return Ok(None) };
+    let (name, reserve) = (station.name.clone(), store.clone());
+    let workshop = Workshop {
+        subject: subject(station, device),
+        dir: clips::folder(store.evidence_dir(), &station.name),
+        latest: station.deadline,
+        clock: store.clock(),
+        has_room: Box::new(move || reserve.reserve() == ReserveState::Whole),
+        tell: Box::new(move |told| match told {
+            Told::Written { path, frames } => {
+                telemetry::clip_written(&name, &path.display().to_string(), frames);
+            }
+            Told::Failed(why) => telemetry::clip_failed(&name, &why),
+        }),
+    };
+    let begun = Clips::begin(options, workshop).map_err(|why| {
+        DaemonError::Other(format!("station \"{}\": [footage]: {why}", station.name))
+    })?;
+    Ok(Some(Arc::new(begun)))
 }
 
 /// Whose footage it is.

@@ -17,18 +17,17 @@ use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
 use super::desk::{Desk, Hand, InHand, Order};
 use super::eye::{EyeReader, EyeWatch};
-use super::filming::ClipsOf;
+use super::floor::Floor;
 use super::recorder::Recorder;
 use super::replay::Played;
 use super::view::View;
-use super::vitals::{Pulse, Vitals};
-use super::{DaemonError, Options, Stop};
+use super::vitals::Pulse;
+use super::{DaemonError, Stop};
 use crate::camera::{Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
 use crate::fault;
 use crate::footage::{Clips, Film};
 use crate::frame::Frame;
-use crate::hard::gpio::Chips;
 use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
@@ -72,31 +71,26 @@ pub struct Line {
     /// New forms of the station, from whoever holds the other end.
     changes: flume::Receiver<Change>,
     changer: flume::Sender<Change>,
+    /// It was taken out of the configuration.
+    leaves: bool,
 }
 
-/// What all lines of a run have in common.
-pub struct Floor<'f> {
-    /// The clock of all.
-    pub clock: &'f Arc<dyn Clock>,
-    /// Where the lines of photo eyes come from.
-    pub chips: &'f Arc<dyn Chips>,
-    /// Who writes records.
-    pub clerk: &'f Clerk,
-    /// What ends the run.
-    pub stop: &'f Arc<Stop>,
-    /// What the command line says of cameras and footage.
-    pub options: &'f Options,
-    /// Who keeps the seconds around bad parts.
-    pub clips: &'f ClipsOf,
-    /// Who sees to it that all make progress.
-    pub vitals: &'f Vitals,
+/// How a line ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// Frames that it looked at.
+    pub delivered: u64,
+    /// Frames that were replaced before anyone looked.
+    pub dropped: u64,
+    /// It was taken out of the configuration, and all its parts have been recorded.
+    pub has_left: bool,
 }
 
 pub use adopt::{Change, Changer};
 
 /// Where parts and records go.
 pub struct Out<'o> {
-    /// To the model.
+    /// To the model. Bounded by the places that each station has.
     pub parts: &'o flume::Sender<InHand>,
     /// Into the record.
     pub recorder: &'o Recorder,
@@ -104,8 +98,12 @@ pub struct Out<'o> {
 
 impl Line {
     /// Opens the camera of the desk's station, and its photo eye.
-    pub fn open(desk: &Arc<Desk>, floor: &Floor<'_>) -> Result<Line, DaemonError> {
-        let Floor { clock, chips, options: wishes, .. } = *floor;
+    pub fn open(
+        desk: &Arc<Desk>,
+        clips: Option<Arc<Clips>>,
+        floor: &Floor,
+    ) -> Result<Line, DaemonError> {
+        let Floor { clock, chips, options: wishes, .. } = floor;
         let station = desk.first();
         let trigger = Trigger::new(&station.trigger).map_err(|error| {
             DaemonError::Other(format!("station \"{}\": {error}", station.name))
@@ -130,7 +128,6 @@ impl Line {
             None => None,
             Some(record) => Some(record.begin(&station, floor.clerk.device())?),
         };
-        let clips = floor.clips.get(&station.name).cloned();
         let watch = CameraWatch::new(&station.name, clock.now());
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
@@ -156,7 +153,8 @@ impl Line {
             is_blind: false,
             unrecorded_loss: None,
             desk: Arc::clone(desk),
-            stop: Arc::clone(floor.stop),
+            stop: Arc::clone(&floor.stop),
+            leaves: false,
         })
     }
 
@@ -170,13 +168,8 @@ impl Line {
         self.station.engine.as_ref().map(|used| &used.name)
     }
 
-    /// Parts of this station that may wait for the model.
-    pub fn queue_parts(&self) -> usize {
-        self.station.queue_parts
-    }
-
-    /// Runs until the camera ends or the daemon stops; answers frames delivered and dropped.
-    pub fn run(mut self, out: &Out<'_>) -> (u64, u64) {
+    /// Runs until the camera ends, the station is taken out of the configuration, or the daemon stops.
+    pub fn run(mut self, out: &Out<'_>) -> Ended {
         let Some(reader) = self.eye_reader.take() else { return self.look(out) };
         thread::scope(|scope| {
             scope.spawn(move || reader.run());
@@ -184,12 +177,15 @@ impl Line {
         })
     }
 
-    fn look(mut self, out: &Out<'_>) -> (u64, u64) {
+    fn look(mut self, out: &Out<'_>) -> Ended {
         self.tell_camera(None, out);
         while !self.stop.is_set() && !self.stop.all_triggered() {
             self.pulse.beat();
             self.tell_desk();
             self.take_change(out);
+            if self.leaves {
+                break;
+            }
             self.take_orders(out);
             self.take_arrivals(out);
             self.wait_for_model();
@@ -234,7 +230,9 @@ impl Line {
             let totals = film.end("the station stopped", self.clock.now());
             telemetry::footage_kept(&self.station.name, totals.frames, totals.dropped);
         }
-        self.counts()
+        let has_left = self.leaves && self.finish_parts(out);
+        let all = self.watch.total(self.view.counts());
+        Ended { delivered: all.delivered, dropped: all.dropped, has_left }
     }
 
     /// Adds to the footage, if there is to be any.
@@ -341,12 +339,6 @@ impl Line {
         }
     }
 
-    /// Frames delivered and dropped, over all times that the camera was opened.
-    fn counts(&self) -> (u64, u64) {
-        let all = self.watch.total(self.view.counts());
-        (all.delivered, all.dropped)
-    }
-
     /// Opens footage again from its beginning. `false`: it is not to be had any more.
     fn play_again(&mut self) -> bool {
         match View::open(&self.station, None, &self.clock) {
@@ -397,20 +389,31 @@ impl Line {
     fn send(&mut self, mut part: Part, hand: Option<Hand>, out: &Out<'_>) {
         let is_turn = self.admission.is_turn();
         if is_turn {
-            part.ticket = Ticket::take(&self.waiting, self.station.queue_parts);
+            part.ticket = self.take_place(out);
         }
         if let Admitted::Record(reason) = self.admission.decide(is_turn, part.ticket.is_some()) {
             part.missed = Some(reason);
             return self.miss(&part, hand.as_ref(), out);
         }
         let hand = hand.unwrap_or_else(|| self.desk.begin(&part));
-        // Footage waits here for the model, which has a pulse of its own.
-        self.pulse.rest();
         let sent = out.parts.send(InHand { part, hand });
-        self.pulse.beat();
         if let Err(flume::SendError(InHand { mut part, hand })) = sent {
             part.missed = Some(Reason::new("stopped", "The model's thread has ended."));
             self.miss(&part, Some(&hand), out);
+        }
+    }
+
+    /// One of the station's places in the queue. Footage waits until there is one.
+    fn take_place(&self, out: &Out<'_>) -> Option<Ticket> {
+        loop {
+            let place = Ticket::take(&self.waiting, self.station.queue_parts);
+            if place.is_some() || !self.admission.is_patient() || out.parts.is_disconnected() {
+                self.pulse.beat();
+                return place;
+            }
+            // It waits for the model, which has a pulse of its own.
+            self.pulse.rest();
+            thread::sleep(LOOK_AGAIN);
         }
     }
 

@@ -17,6 +17,7 @@ pub mod engines;
 mod error;
 mod eye;
 mod filming;
+mod floor;
 mod heads;
 mod keeper;
 mod ledger;
@@ -29,6 +30,8 @@ pub mod plan;
 mod recorder;
 pub mod reload;
 pub mod replay;
+mod roster;
+mod starter;
 mod state;
 mod stop;
 mod tally;
@@ -43,9 +46,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Settings, Signer};
-use crate::expected::{Access, ExpectedLists};
+use crate::expected::ExpectedLists;
 use crate::hard::gpio::{Chips, KernelChips};
 use crate::inspector::{
     Clerk, Decider, EngineModel, Inspector, Model, NoModel, Questions, SerialLedger,
@@ -66,12 +69,13 @@ pub use loading::{Loaded, load_engine, load_within_memory, use_threads};
 pub use stop::{Stop, on_signal};
 
 use connect::{Wires, runtime};
-use desk::Desk;
 use engines::Engines;
-use line::{Floor, Line};
+use floor::Floor;
 use outputs::Outputs;
 use recorder::{Office, Recorder};
-use reload::{Changeable, FromFiles, Reloader, Renewal};
+use reload::{Crew, FromFiles, Reloader, Renewal};
+use roster::Roster;
+use starter::Starter;
 use state::State;
 use vitals::Vitals;
 use watchdog::Watchdog;
@@ -176,84 +180,78 @@ pub fn serve<M: Model + Send>(
     let run = describe_run(settings, stations, &decider);
     let device = run.computes_on.clone();
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);
-    let lists = open_lists(settings, stations)?;
     let engines = Engines::open(settings, stations)?;
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
-    let stop = options.stop.clone().unwrap_or_else(|| Arc::new(Stop::new(options.parts)));
-    let watcher = Arc::new(Watcher::new(Arc::clone(&clock)));
-    let desks = set_up_desks(stations, &clock, &store, &watcher)?;
-    let expect = options.expect.clone().unwrap_or_else(|| Arc::new(lists.clone()));
-    desks.iter().for_each(|desk| desk.expect_with(Arc::clone(&expect)));
-    let clips = filming::begin_clips(settings, stations, &store)?;
-    let chips = options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips));
-    let vitals = Arc::new(Vitals::new(service::watchdog()));
-    let floor = Floor {
-        clock: &clock,
-        chips: &chips,
-        clerk: &clerk,
-        stop: &stop,
-        options,
-        clips: &clips,
-        vitals: &vitals,
-    };
-    let open = |desk| Line::open(desk, &floor);
-    let lines = desks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let changeable = desks
-        .iter()
-        .zip(&lines)
-        .map(|(desk, line)| Changeable { desk: Arc::clone(desk), changer: line.changer() });
-    let changeable: Vec<Changeable> = changeable.collect();
-    let outputs = Outputs::open(settings.modbus.as_ref(), &desks, Arc::clone(&chips), &clock)?;
+    let floor = lay_floor(settings, options, &store, &clerk);
+    let (stop, vitals) = (Arc::clone(&floor.stop), Arc::clone(&floor.vitals));
+    let roster = Arc::<Roster>::default();
+    let mut lines = Vec::new();
+    for station in stations {
+        let (member, line) = floor.set_up(station)?;
+        roster.add(member);
+        lines.push(line);
+    }
+    let desks = roster.desks();
+    let outputs =
+        Outputs::open(settings.modbus.as_ref(), &desks, Arc::clone(&floor.chips), &clock)?;
     let runtime = runtime()?;
     let mut wires = Wires::open(settings, &runtime, &store, &clock, &desks)?;
     let (caller, calls) = flume::bounded(1);
+    let recorder = Arc::new(Recorder::new(Office {
+        store: store.clone(),
+        publisher: wires.publisher.clone(),
+        edge: wires.edge.clone(),
+        traces: wires.traces.clone(),
+        keeper: caller.clone(),
+        roster: Arc::clone(&roster),
+        clerk: clerk.clone(),
+        stop: Arc::clone(&stop),
+        vitals: Arc::clone(&vitals),
+        run: run.clone(),
+        lines: options.lines,
+    }));
+    let watcher = Arc::clone(&floor.watcher);
+    let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), floor.lists.clone()));
+    let (starter, joining) = Starter::new(&roster, &stop);
+    let crew = Crew {
+        roster: Arc::clone(&roster),
+        floor,
+        joining,
+        news: wires.news(),
+        recorder: Arc::clone(&recorder),
+        engines: engines.names(),
+    };
     let reloader = options.renewal.clone().map(|renewal| {
         let stations = stations.iter().map(|station| Station::clone(station)).collect();
-        let current = (settings.clone(), stations, run.clone());
-        Arc::new(Reloader::new(renewal, changeable, caller.clone(), store.clone(), current))
+        let current = (settings.clone(), stations, run);
+        Arc::new(Reloader::new(renewal, crew, caller, store.clone(), current))
     });
+    let model_path = settings.model.path.display().to_string();
     let state = Arc::new(State {
         device: settings.device.clone(),
         model: web::status::Model {
-            path: settings.model.path.display().to_string(),
+            path: model_path.clone(),
             computes_on: device.clone(),
             planned_bytes: options.model_bytes,
         },
         since: Instant::now(),
         clock: Arc::clone(&clock),
-        desks: desks.clone(),
+        roster: Arc::clone(&roster),
         publisher: wires.publisher.clone(),
         copy: wires.copy.as_ref().map(|copy| copy.state()),
         store: store.clone(),
         vitals: Arc::clone(&vitals),
         reloader: reloader.clone(),
     });
-    let recorder = Recorder::new(Office {
-        store: store.clone(),
-        publisher: wires.publisher.clone(),
-        edge: wires.edge.clone(),
-        traces: wires.traces.clone(),
-        keeper: caller,
-        desks: &desks,
-        clips: clips.clone(),
-        clerk: clerk.clone(),
-        stop: Arc::clone(&stop),
-        vitals: Arc::clone(&vitals),
-        run,
-        lines: options.lines,
-    });
     let database = settings.store.path.display().to_string();
-    let path = settings.model.path.display().to_string();
     let _server = serve_web(settings, &runtime, &state);
     let _watchdog = Watchdog::start(&vitals)?;
-    telemetry::ready(&settings.device, stations.len(), &path, &device, &database);
+    telemetry::ready(&settings.device, stations.len(), &model_path, &device, &database);
     service::ready();
 
     for desk in &desks {
-        desk.record_cut_off(&clerk, &recorder)?;
-        desk.change(|contract, now| contract.start(now));
+        desk.begin_work(&clerk, &recorder)?;
     }
-    let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), lists));
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::clone(&ledger));
     let keep = || keeper::run(&store, settings.store.retention, &calls);
     let beside = Beside {
@@ -265,11 +263,9 @@ pub fn serve<M: Model + Send>(
         reloader,
         ledger: &ledger,
     };
-    let seen = work((lines, engines), inspector, &recorder, &stop, &runtime, &beside, keep);
-    for (station, clips) in &clips {
-        clips.finish();
-        telemetry::clips_stopped(station, &clips.counts());
-    }
+    let crowd = (starter, lines, engines);
+    let seen = work(crowd, inspector, &recorder, &stop, &runtime, &beside, keep);
+    roster.all().iter().for_each(|member| member.end_clips());
     recorder.tell_head();
     let (unsent, acknowledged) = wires.say_goodbye(&runtime);
     let records = recorder.records();
@@ -282,6 +278,23 @@ pub fn serve<M: Model + Send>(
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered, commits })
+}
+
+/// What all stations of a run have in common.
+fn lay_floor(settings: &Settings, options: &Options, store: &Store, clerk: &Clerk) -> Floor {
+    let clock = store.clock();
+    Floor {
+        chips: options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips)),
+        clerk: clerk.clone(),
+        stop: options.stop.clone().unwrap_or_else(|| Arc::new(Stop::new(options.parts))),
+        options: options.clone(),
+        vitals: Arc::new(Vitals::new(service::watchdog())),
+        store: store.clone(),
+        database: settings.store.path.clone(),
+        watcher: Arc::new(Watcher::new(Arc::clone(&clock))),
+        lists: ExpectedLists::default(),
+        clock,
+    }
 }
 
 /// Serves metrics, health and commands. What cannot be served is told: a line does not stop for it.
@@ -334,32 +347,4 @@ pub fn program_digest() -> String {
     // In pieces: the whole program would be the largest thing in memory at the start.
     let digest = file.and_then(|mut file| Digest::of_reader(&mut file, |_| ()));
     digest.map_or_else(|_| "unknown".to_owned(), |(digest, _)| digest.to_string())
-}
-
-/// Takes up the lists of expected serials where they were.
-fn open_lists(
-    settings: &Settings,
-    stations: &[Arc<Station>],
-) -> Result<ExpectedLists, DaemonError> {
-    let rules = stations.iter().filter_map(|station| {
-        let rule = station.rules.serial.as_ref()?;
-        Some((station.name.as_str(), rule))
-    });
-    let (lists, outdated) = ExpectedLists::open(&settings.store.path, rules, Access::Write)
-        .map_err(|error| DaemonError::Other(error.to_string()))?;
-    outdated.iter().for_each(|station| telemetry::expected_list_outdated(station));
-    Ok(lists)
-}
-
-fn set_up_desks(
-    stations: &[Arc<Station>],
-    clock: &Arc<dyn Clock>,
-    store: &Store,
-    watcher: &Arc<Watcher>,
-) -> Result<Vec<Arc<Desk>>, DaemonError> {
-    let set_up = |station: &Arc<Station>| {
-        let (watcher, clock) = (Arc::clone(watcher), Arc::clone(clock));
-        Ok(Arc::new(Desk::open(station, store.clone(), watcher, clock)?))
-    };
-    stations.iter().map(set_up).collect()
 }

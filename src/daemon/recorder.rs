@@ -1,6 +1,5 @@
 //! Commits records, wakes the publisher, tells the operator.
 
-use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,10 +9,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::commit_times::{CommitTimes, Stopwatch};
-use super::desk::Desk;
-use super::filming::ClipsOf;
 use super::heads::{self, Heads};
 use super::keeper::{Call, EndsKeeping};
+use super::roster::Roster;
 use super::vitals::Vitals;
 use super::{DaemonError, Stop, thumbnail};
 use crate::fault;
@@ -47,9 +45,7 @@ pub struct Recorder {
     commits: Stopwatch,
     lines: bool,
     colour: bool,
-    /// By the station's name.
-    desks: HashMap<String, Arc<Desk>>,
-    clips: ClipsOf,
+    roster: Arc<Roster>,
     clerk: Clerk,
     stop: Arc<Stop>,
     vitals: Arc<Vitals>,
@@ -60,7 +56,7 @@ pub struct Recorder {
 }
 
 /// Who has to do with records.
-pub struct Office<'o> {
+pub struct Office {
     /// Where they go.
     pub store: Store,
     /// Who is woken by them.
@@ -71,12 +67,10 @@ pub struct Office<'o> {
     pub traces: Option<Traces>,
     /// Who is called when space is short.
     pub keeper: flume::Sender<Call>,
-    /// Who is told of them.
-    pub desks: &'o [Arc<Desk>],
+    /// Whose they are, and who is told of them.
+    pub roster: Arc<Roster>,
     /// Who writes them.
     pub clerk: Clerk,
-    /// Who keeps the seconds around bad parts.
-    pub clips: ClipsOf,
     /// What ends the run when one cannot be written.
     pub stop: Arc<Stop>,
     /// Who sees to it that records are written, or not.
@@ -89,10 +83,9 @@ pub struct Office<'o> {
 
 impl Recorder {
     /// A recorder that has recorded nothing yet.
-    pub fn new(office: Office<'_>) -> Recorder {
-        let Office { store, publisher, edge, keeper, desks, clips, clerk, stop, .. } = office;
+    pub fn new(office: Office) -> Recorder {
+        let Office { store, publisher, edge, keeper, roster, clerk, stop, .. } = office;
         let Office { vitals, run, lines, traces, .. } = office;
-        let named = |desk: &Arc<Desk>| (desk.name().to_owned(), Arc::clone(desk));
         let colour = io::stdout().is_terminal();
         if lines {
             // A closed standard output must not stop a line: the record is what counts.
@@ -108,8 +101,7 @@ impl Recorder {
             commits: Stopwatch::default(),
             lines,
             colour,
-            desks: desks.iter().map(named).collect(),
-            clips,
+            roster,
             clerk,
             stop,
             vitals,
@@ -137,7 +129,7 @@ impl Recorder {
             }
             Err(error) => {
                 telemetry::record_failed(&error.to_string());
-                self.fail(error.into(), "the record cannot be written");
+                self.end_run(error.into(), "the record cannot be written");
             }
         }
     }
@@ -155,7 +147,8 @@ impl Recorder {
                 publisher.result(inspection, self.thumbnail(publisher, inspection).as_deref())
             })
             .collect();
-        let desk = self.desks.get(&inspection.station);
+        let member = self.roster.find(&inspection.station);
+        let desk = member.as_ref().map(|member| &member.desk);
         let _in_order = desk.map(|desk| desk.commits());
         let started = Instant::now();
         let begun = self.clerk.now();
@@ -180,7 +173,7 @@ impl Recorder {
                     let payload = messages.first().map_or(&[][..], |message| &message.payload);
                     desk.recorded(inspection, sequence, payload);
                 }
-                if let Some(clips) = self.clips.get(&inspection.station) {
+                if let Some(clips) = member.as_ref().and_then(|member| member.clips.as_ref()) {
                     clips.mark(inspection.verdict.outcome, || mark(inspection));
                 }
                 if let Some(traces) = &self.traces {
@@ -195,11 +188,11 @@ impl Recorder {
                 if let Some(desk) = desk {
                     desk.change(|contract, now| contract.record_failed(&error.to_string(), now));
                 }
-                self.fail(error.into(), "the record cannot be written");
+                self.end_run(error.into(), "the record cannot be written");
             }
         }
         if let Some(why) = self.clerk.failure() {
-            self.fail(DaemonError::Model(why), "the model cannot be named in a record");
+            self.end_run(DaemonError::Model(why), "the model cannot be named in a record");
         }
         is_written
     }
@@ -217,7 +210,8 @@ impl Recorder {
         patiently(LOCK_PATIENCE, || self.stop.is_set(), write)
     }
 
-    fn fail(&self, error: DaemonError, why: &'static str) {
+    /// Ends the run for `error`, unless it ends for another one; `why`, in a few words, is what the log tells.
+    pub fn end_run(&self, error: DaemonError, why: &'static str) {
         self.failure.lock().unwrap_or_else(|lock| lock.into_inner()).get_or_insert(error);
         self.stop.set(why);
     }
@@ -268,7 +262,7 @@ impl Recorder {
                 let path = self.store.path().to_owned();
                 let error = StoreError::Full { doing: "record more parts", path };
                 telemetry::record_failed(&error.to_string());
-                self.fail(error.into(), "the disk has no room for more records");
+                self.end_run(error.into(), "the disk has no room for more records");
             }
         }
     }

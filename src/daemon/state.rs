@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::desk::Desk;
 use super::reload::Reloader;
+use super::roster::Roster;
 use super::vitals::Vitals;
 use crate::capacity::Resident;
 use crate::clock::Clock;
@@ -35,7 +35,7 @@ pub struct State {
     pub(super) model: Model,
     pub(super) since: Instant,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) desks: Vec<Arc<Desk>>,
+    pub(super) roster: Arc<Roster>,
     pub(super) publisher: Option<PublisherHandle>,
     /// How the copy in PostgreSQL stands; `None`: there is none.
     pub(super) copy: Option<watch::Receiver<UpstreamState>>,
@@ -47,7 +47,7 @@ pub struct State {
 
 impl State {
     fn stations(&self) -> Vec<Station> {
-        self.desks.iter().map(|desk| desk.status()).collect()
+        self.roster.all().iter().map(|one| one.desk.status()).collect()
     }
 
     fn broker(&self) -> Option<Broker> {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::DaemonError;
 use super::commands::Commands;
 use super::desk::InHand;
-use super::engines::{self, Engines, Errand, Intake, Turns, Work};
-use super::line::{Line, Out};
+use super::engines::{self, Engines, Errand, Intake, Queue, Turns, Work};
+use super::line::Line;
 use super::outputs::Outputs;
 use super::picture_watch::PictureWatch;
 use super::recorder::Recorder;
 use super::reload::{self, Reloader};
+use super::starter::{Starter, Ways};
 use super::stop::{self, Stop};
 use super::vitals::{Pulse, Vitals};
 use super::watcher::Watcher;
@@ -38,7 +39,7 @@ pub struct Beside<'b> {
 
 /// Runs the threads of `lines`, of the engines that they ask and of the model to their end; answers the frames delivered and dropped.
 pub fn work<M: Model + Send>(
-    (lines, engines): (Vec<Line>, Engines),
+    (starter, lines, engines): (Starter, Vec<Line>, Engines),
     mut inspector: Inspector<M>,
     recorder: &Recorder,
     stop: &Arc<Stop>,
@@ -46,9 +47,9 @@ pub fn work<M: Model + Send>(
     beside: &Beside<'_>,
     keep: impl FnOnce() + Send,
 ) -> Result<(u64, u64), DaemonError> {
-    let room = lines.iter().map(Line::queue_parts).sum();
-    let (sender, parts) = flume::bounded::<InHand>(room);
-    let (queues, errands) = engines.into_queues(&lines);
+    let (own, parts) = flume::unbounded::<InHand>();
+    let (queues, elsewhere, errands) = engines.into_queues();
+    let ways = Ways { own, elsewhere };
     let turns = Turns::default();
     let (turns, here) = (&turns, Here { recorder, stop });
     let signals = runtime.spawn(stop::on_signal(Arc::clone(stop)));
@@ -60,20 +61,11 @@ pub fn work<M: Model + Send>(
         scope.spawn(|| beside.watcher.run(beside.clerk, recorder, &vitals.pulse("deadlines")));
         scope.spawn(|| beside.commands.map(|it| it.run(&vitals.pulse("commands"))));
         beside.outputs.run(scope);
-        let watched: Vec<_> = lines
-            .into_iter()
-            .map(|line| {
-                let elsewhere = queues.iter().find_map(|queue| queue.sender_for(line.name()));
-                let sender = elsewhere.unwrap_or_else(|| sender.clone());
-                scope.spawn(move || line.run(&Out { parts: &sender, recorder }))
-            })
-            .collect();
-        drop(sender);
+        let watched = scope.spawn(move || starter.run(scope, lines, ways, recorder));
         scope.spawn(keep);
         let _ends = recorder.keeping();
         let pulse = vitals.pulse_with("model", progress::steps);
-        for queue in queues {
-            let (model, intake) = queue.into_intake();
+        for Queue { model, intake } in queues {
             let intake = Arc::new(intake);
             for _ in 0..model.engine().options().parallel {
                 let (model, intake) = (model.clone(), Arc::clone(&intake));
@@ -83,10 +75,7 @@ pub fn work<M: Model + Send>(
             }
         }
         inspect_all(&parts, &errands, turns, &mut inspector, here, &pulse);
-        let seen = watched.into_iter().fold((0, 0), |sum, line| {
-            let (delivered, dropped) = line.join().unwrap_or((0, 0));
-            (sum.0 + delivered, sum.1 + dropped)
-        });
+        let seen = watched.join().unwrap_or_default();
         beside.watcher.close();
         if let Some(commands) = beside.commands {
             commands.close();

@@ -23,7 +23,7 @@ const DIR: &str = "expected";
 
 /// The lists of all stations that have one. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct ExpectedLists(Arc<BTreeMap<String, ExpectedSerials>>);
+pub struct ExpectedLists(Arc<RwLock<BTreeMap<String, Arc<ExpectedSerials>>>>);
 
 /// A list that could not be taken up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,26 +56,42 @@ impl ExpectedLists {
         stations: impl IntoIterator<Item = (&'s str, &'s SerialRule)>,
         access: Access,
     ) -> Result<(ExpectedLists, Vec<String>), OpenError> {
-        let dir = database.parent().unwrap_or(Path::new("")).join(DIR);
-        let (mut all, mut outdated) = (BTreeMap::new(), Vec::new());
+        let (all, mut outdated) = (ExpectedLists::default(), Vec::new());
         for (name, rule) in stations {
-            if rule.expected.is_none() {
-                continue;
-            }
-            let failed = |why| OpenError { station: name.to_owned(), why };
-            let (list, is_outdated) =
-                ExpectedSerials::open(&dir, name, rule, access).map_err(failed)?;
-            if is_outdated {
+            if all.take_up(database, name, rule, access)? {
                 outdated.push(name.to_owned());
             }
-            all.insert(name.to_owned(), list);
         }
-        Ok((ExpectedLists(Arc::new(all)), outdated))
+        Ok((all, outdated))
+    }
+
+    /// Takes up the list of one more station, if it has one, as [`ExpectedLists::open`] does. `true`: its kept list was
+    /// outdated.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_up(
+        &self,
+        database: &Path,
+        station: &str,
+        rule: &SerialRule,
+        access: Access,
+    ) -> Result<bool, OpenError> {
+        if rule.expected.is_none() {
+            return Ok(false);
+        }
+        let dir = database.parent().unwrap_or(Path::new("")).join(DIR);
+        let failed = |why| OpenError { station: station.to_owned(), why };
+        let (list, is_outdated) =
+            ExpectedSerials::open(&dir, station, rule, access).map_err(failed)?;
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(station.to_owned(), Arc::new(list));
+        Ok(is_outdated)
     }
 
     /// The list of `station`, if it has one.
-    pub fn get(&self, station: &str) -> Option<&ExpectedSerials> {
-        self.0.get(station)
+    pub fn get(&self, station: &str) -> Option<Arc<ExpectedSerials>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(station).cloned()
     }
 
     /// Carries out the command in `payload` for `station`.
@@ -228,7 +244,8 @@ mod tests {
     }
 
     fn entries(lists: &ExpectedLists) -> Vec<String> {
-        let list = lists.get("press").unwrap().list.read().unwrap();
+        let serials = lists.get("press").unwrap();
+        let list = serials.list.read().unwrap();
         list.iter().map(str::to_owned).collect()
     }
 

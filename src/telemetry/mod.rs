@@ -153,6 +153,11 @@ pub fn clip_failed(station: &str, why: &str) {
     error!(station, why, "A clip could not be kept.");
 }
 
+/// A station that was taken out of the configuration has no part in hand any more.
+pub fn station_left(station: &str) {
+    info!(station, "The station has left: all its parts are recorded.");
+}
+
 /// What became of a station's clips in this run.
 pub fn clips_stopped(station: &str, counts: &ClipCounts) {
     let ClipCounts { written, failed, dropped, memory_peak_bytes, .. } = *counts;

@@ -75,6 +75,7 @@ mod several;
 mod shift;
 mod signed;
 mod sparkplug;
+mod stations;
 mod store;
 mod support;
 mod traces;

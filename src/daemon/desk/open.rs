@@ -67,8 +67,18 @@ impl Desk {
         })
     }
 
+    /// Takes parts from now on. What was accepted before and never answered is recorded first.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn begin_work(&self, clerk: &Clerk, recorder: &Recorder) -> Result<(), StoreError> {
+        let recorded = self.record_cut_off(clerk, recorder);
+        self.change(|contract, now| contract.start(now));
+        recorded
+    }
+
     /// Records what was accepted before the start and never answered: each as `review`.
-    pub fn record_cut_off(&self, clerk: &Clerk, recorder: &Recorder) -> Result<(), StoreError> {
+    fn record_cut_off(&self, clerk: &Clerk, recorder: &Recorder) -> Result<(), StoreError> {
         let recipes = self.lock().recipes.clone();
         for (trigger, is_recorded) in self.store.accepted(&self.name)? {
             if is_recorded {

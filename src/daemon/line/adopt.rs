@@ -1,10 +1,11 @@
-//! A station that becomes another while it runs: what differs is made anew, and nothing else.
+//! A station that becomes another while it runs, or ends: what differs is made anew, and nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use super::{Admission, Line, Out, View};
+use super::{Admission, LOOK_AGAIN, Line, Out, View};
 use crate::station::Station;
 use crate::trigger::{self, Focus, Trigger};
 
@@ -16,9 +17,10 @@ const OPEN: u8 = 0;
 const BEGUN: u8 = 1;
 const REVOKED: u8 = 2;
 
-/// A new form of a line's station.
+/// A new form of a line's station, or its end.
 pub struct Change {
-    station: Arc<Station>,
+    /// `None`: it is to be no station any more.
+    station: Option<Arc<Station>>,
     state: Arc<AtomicU8>,
     done: flume::Sender<Result<(), String>>,
 }
@@ -34,9 +36,22 @@ impl Changer {
     /// # Errors
     /// Why the station could not become that; then it is as it was.
     pub fn change(&self, station: &Arc<Station>) -> Result<bool, String> {
+        self.bring(Some(Arc::clone(station)))
+    }
+
+    /// Lets the line end, and waits until it has closed its camera. Its parts in hand are finished, and then its thread
+    /// ends. `Ok(false)`: it had ended before.
+    ///
+    /// # Errors
+    /// It did not look; then it goes on.
+    pub fn dismiss(&self) -> Result<bool, String> {
+        self.bring(None)
+    }
+
+    fn bring(&self, station: Option<Arc<Station>>) -> Result<bool, String> {
         let (done, answer) = flume::bounded(1);
         let state = Arc::new(AtomicU8::new(OPEN));
-        let change = Change { station: Arc::clone(station), state: Arc::clone(&state), done };
+        let change = Change { station, state: Arc::clone(&state), done };
         if self.0.send(change).is_err() {
             return Ok(false);
         }
@@ -70,9 +85,41 @@ impl Line {
     pub(super) fn take_change(&mut self, out: &Out<'_>) {
         let Ok(Change { station, state, done }) = self.changes.try_recv() else { return };
         if claim(&state, BEGUN) {
+            let told = match station {
+                Some(station) => self.adopt(station, out),
+                None => {
+                    self.leave(out);
+                    Ok(())
+                }
+            };
             // Nobody waits any more if the whole program ends.
-            let _ = done.send(self.adopt(station, out));
+            let _ = done.send(told);
         }
+    }
+
+    /// No part is taken any more, and the camera is free for others. What is seen of a part and not decided is
+    /// `review`.
+    fn leave(&mut self, out: &Out<'_>) {
+        let events = self.trigger.interrupt("the station was taken out of the configuration");
+        self.handle(events, out);
+        self.view.stop();
+        self.watch.opened_again(self.view.counts());
+        self.view = View::Nothing;
+        self.give_up_orders(out);
+        self.give_up_arrivals(out);
+        self.leaves = true;
+    }
+
+    /// Waits until the parts in hand have been recorded; `false`: the run ends before.
+    pub(super) fn finish_parts(&mut self, out: &Out<'_>) -> bool {
+        self.watch.ended(&self.clock.now());
+        self.tell_camera(Some(false), out);
+        // It waits for the model, which has a pulse of its own.
+        self.pulse.rest();
+        while self.desk.in_hand() > 0 && !self.stop.is_set() {
+            thread::sleep(LOOK_AGAIN);
+        }
+        self.desk.in_hand() == 0
     }
 
     fn adopt(&mut self, new: Arc<Station>, out: &Out<'_>) -> Result<(), String> {

@@ -1,15 +1,23 @@
 //! What differs between two configurations, and whether a running daemon can take it.
 
+use crate::camera::Source;
 use crate::config::Settings;
 use crate::station::Station;
 use crate::trigger;
 use crate::verdict::serial::ExpectedRule;
+
+/// Outputs that are opened at a start.
+const HARD: &str = "[gpio] or `modbus_base`";
 
 /// What a running daemon is to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// What differs in each station that differs at all: its name, and what, in words of its file.
     pub stations: Vec<(String, Vec<&'static str>)>,
+    /// The names of those that are new.
+    pub come: Vec<String>,
+    /// The names of those that are no more.
+    pub gone: Vec<String>,
     /// Pictures go by other rules.
     pub retention: bool,
     /// The log tells more or less.
@@ -20,6 +28,24 @@ impl Changes {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         *self == Changes::default()
+    }
+
+    /// Whether a camera or a line may be free that is not now.
+    pub fn may_free_something(&self) -> bool {
+        !(self.stations.is_empty() && self.gone.is_empty())
+    }
+
+    /// Whether a station that sees `source` may close it. `old`: the stations as they are.
+    pub fn may_free(&self, old: &[Station], source: &Source) -> bool {
+        let is_moved = |name: &String| {
+            self.gone.contains(name) || self.stations.iter().any(|(changed, _)| changed == name)
+        };
+        old.iter().any(|station| is_moved(&station.name) && station.camera.source == *source)
+    }
+
+    /// Whether any station differs, comes or goes.
+    pub fn concern_stations(&self) -> bool {
+        !(self.stations.is_empty() && self.come.is_empty() && self.gone.is_empty())
     }
 }
 
@@ -37,7 +63,11 @@ pub fn between(
     };
     for station in old.1 {
         match new.1.iter().find(|other| other.name == station.name) {
-            None => restart.push(format!("station \"{}\" is gone", station.name)),
+            None if has_hard_outputs(station) => {
+                let name = &station.name;
+                restart.push(format!("station \"{name}\" is gone, and has {HARD}"));
+            }
+            None => changes.gone.push(station.name.clone()),
             Some(other) => {
                 let fixed = fixed_in(station, other);
                 restart.extend(fixed.map(|what| format!("station \"{}\": {what}", station.name)));
@@ -49,9 +79,13 @@ pub fn between(
         }
     }
     let is_new = |station: &&Station| old.1.iter().all(|known| known.name != station.name);
-    restart.extend(
-        new.1.iter().filter(is_new).map(|station| format!("station \"{}\" is new", station.name)),
-    );
+    for station in new.1.iter().filter(is_new) {
+        if has_hard_outputs(station) {
+            let name = &station.name;
+            restart.push(format!("station \"{name}\" is new, and has {HARD}"));
+        }
+        changes.come.push(station.name.clone());
+    }
     if restart.is_empty() { Ok(changes) } else { Err(restart) }
 }
 
@@ -91,7 +125,7 @@ fn fixed_in(old: &Station, new: &Station) -> impl Iterator<Item = &'static str> 
     let facts = [
         ("[plc]", old.plc != new.plc),
         ("`engine` or `fallback`", old.engine != new.engine),
-        ("[gpio] or `modbus_base`", old.outputs != new.outputs),
+        (HARD, old.outputs != new.outputs),
         ("[footage]", old.clips != new.clips),
         ("`queue_parts`", old.queue_parts != new.queue_parts),
         ("the kind of [trigger]", kind(&old.trigger) != kind(&new.trigger)),
@@ -122,6 +156,10 @@ fn differs_in(old: &Station, new: &Station) -> Vec<&'static str> {
         differs.push("text");
     }
     differs
+}
+
+fn has_hard_outputs(station: &Station) -> bool {
+    station.outputs.is_any()
 }
 
 fn calibration(station: &Station) -> Option<&str> {

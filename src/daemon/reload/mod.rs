@@ -1,11 +1,11 @@
 //! A new configuration while the daemon runs: refused as a whole, or taken without a lost part.
 //!
 //! What is read is checked as at a start. Then the model is made ready for the new questions beside the
-//! old ones; then each station's own thread takes its new form between two frames. Where one cannot, those
-//! before it become again what they were. Parts in hand are finished under the configuration that they were
+//! old ones; then the stations are rearranged: see `crew`. Parts in hand are finished under the configuration that they were
 //! triggered under, and their records name it. The outbox is not touched, and no file is written.
 
 mod changes;
+mod crew;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::desk::Desk;
 use super::keeper::Call;
-use super::line::Changer;
 use super::plan;
 use crate::config::{self, Settings, Signer};
 use crate::inspector::Questions;
@@ -23,6 +21,7 @@ use crate::station::Station;
 use crate::store::{EventKind, Store, events};
 use crate::{service, telemetry};
 use changes::Changes;
+pub use crew::Crew;
 
 /// Where a new configuration comes from, and who must be ready for it.
 pub trait Renewal: Debug + Send + Sync {
@@ -65,9 +64,16 @@ impl Renewal for FromFiles {
     }
 
     fn prepare(&self, settings: &Settings, stations: &[Arc<Station>]) -> Result<(), String> {
-        let Some(questions) = &self.questions else { return Ok(()) };
         let needing = |station: &&Arc<Station>| station.needs_model();
         let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
+        let Some(first) = local.first() else { return Ok(()) };
+        let Some(questions) = &self.questions else {
+            return Err(format!(
+                "station \"{}\" asks the device's own model, which no station asked at the start; \
+                 this takes a restart (`systemctl restart inspectd`), so nothing was changed",
+                first.name
+            ));
+        };
         plan::admit(settings, &local).map_err(|why| why.to_string())?;
         questions.prepare(&local).map_err(|why| why.to_string())
     }
@@ -80,18 +86,10 @@ pub struct Reloaded {
     pub changed: Vec<String>,
 }
 
-/// One station that can be changed.
-pub struct Changeable {
-    /// Its desk.
-    pub desk: Arc<Desk>,
-    /// Its line.
-    pub changer: Changer,
-}
-
 /// Takes new configurations, one at a time.
 pub struct Reloader {
     renewal: Arc<dyn Renewal>,
-    stations: Vec<Changeable>,
+    crew: Crew,
     keeper: flume::Sender<Call>,
     store: Store,
     current: Mutex<Current>,
@@ -107,13 +105,13 @@ impl Reloader {
     /// Changes what runs as `settings`, `stations` and `run` say now.
     pub fn new(
         renewal: Arc<dyn Renewal>,
-        stations: Vec<Changeable>,
+        crew: Crew,
         keeper: flume::Sender<Call>,
         store: Store,
         (settings, of_start, run): (Settings, Vec<Station>, events::Run),
     ) -> Reloader {
         let current = Mutex::new(Current { settings, stations: of_start, run });
-        Reloader { renewal, stations, keeper, store, current }
+        Reloader { renewal, crew, keeper, store, current }
     }
 
     /// Reads the configuration again and takes it.
@@ -152,9 +150,9 @@ impl Reloader {
             return Ok(Reloaded { changed: Vec::new() });
         }
         let shared: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
-        if !changes.stations.is_empty() {
+        if changes.concern_stations() {
             self.renewal.prepare(&settings, &shared)?;
-            self.change_stations(&changes, current, &shared)?;
+            self.crew.rearrange(&changes, &current.stations, &shared)?;
         }
         if changes.retention {
             // The keeper ends after the last line, so it hears this.
@@ -172,34 +170,6 @@ impl Reloader {
         (current.settings, current.stations) = (settings, stations);
         Ok(Reloaded { changed: told(&changes) })
     }
-
-    /// Changes the stations one after the other; if one cannot, all are what they were.
-    fn change_stations(
-        &self,
-        changes: &Changes,
-        current: &Current,
-        new: &[Arc<Station>],
-    ) -> Result<(), String> {
-        let named = |name: &str| self.stations.iter().find(|one| one.desk.name() == name);
-        for (at, (name, _)) in changes.stations.iter().enumerate() {
-            let (Some(one), Some(station)) =
-                (named(name), new.iter().find(|station| station.name == *name))
-            else {
-                continue;
-            };
-            let Err(why) = one.change(station) else { continue };
-            for (name, _) in &changes.stations[..at] {
-                let old = current.stations.iter().find(|station| station.name == *name);
-                if let (Some(one), Some(old)) = (named(name), old)
-                    && let Err(why) = one.change(&Arc::new(old.clone()))
-                {
-                    telemetry::reload_refused(&format!("station \"{name}\" cannot go back: {why}"));
-                }
-            }
-            return Err(format!("station \"{name}\": {why}"));
-        }
-        Ok(())
-    }
 }
 
 /// Reads the configuration again on each SIGHUP. Without a configuration that could be read again the
@@ -214,22 +184,14 @@ pub async fn on_signal(reloader: Option<Arc<Reloader>>) {
     }
 }
 
-impl Changeable {
-    fn change(&self, station: &Arc<Station>) -> Result<(), String> {
-        if !self.changer.change(station)? {
-            // Its pictures have ended, and nothing of it runs but the desk.
-            self.desk.adopt(station);
-        }
-        Ok(())
-    }
-}
-
 fn told(changes: &Changes) -> Vec<String> {
     let stations = changes
         .stations
         .iter()
         .map(|(name, what)| format!("station \"{name}\": {}", what.join(", ")));
     let mut told: Vec<String> = stations.collect();
+    told.extend(changes.come.iter().map(|name| format!("station \"{name}\": new")));
+    told.extend(changes.gone.iter().map(|name| format!("station \"{name}\": gone")));
     told.extend(changes.retention.then(|| "[retention]".to_owned()));
     told.extend(changes.log.then(|| "[log] level".to_owned()));
     told

@@ -2,12 +2,14 @@
 //! answers when it is told to.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use inspectd::config::Settings;
+use inspectd::daemon::reload::Renewal;
 use inspectd::daemon::{self, Options, Stop, Summary};
 use inspectd::hard::gpio::Chips;
 use inspectd::inspection::Inspection;
@@ -20,6 +22,7 @@ use inspectd::{clock, config, simulate};
 use serde_json::Value;
 
 use super::mosquitto::{DEADLINE, Mosquitto, Seen, Subscriber};
+use super::service::command;
 use super::station::Site;
 
 /// What the model is to answer to one question.
@@ -94,6 +97,21 @@ pub fn site(port: u16, plc: &str) -> Site {
     site
 }
 
+/// The site's files as they are, for a model that is ready for every question.
+#[derive(Debug)]
+struct Files(PathBuf);
+
+impl Renewal for Files {
+    fn read(&self) -> Result<(Settings, Vec<Station>), String> {
+        let loaded = config::load(&self.0).map_err(|problems| problems.to_string())?;
+        Ok((loaded.settings, loaded.stations))
+    }
+
+    fn prepare(&self, _: &Settings, _: &[Arc<Station>]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// A running daemon; it is stopped if its test ends early.
 pub struct Running {
     say: Option<flume::Sender<Say>>,
@@ -106,6 +124,13 @@ impl Running {
     /// Starts the daemon of `site` with a model that waits to be told.
     pub fn start(site: &Site) -> Running {
         Running::start_as(site, Arc::new(clock::SystemClock), None)
+    }
+
+    /// Lets it read its configuration again, with `inspectd reload`; answers how that ended and what was told.
+    pub fn reload(site: &Site) -> (Option<i32>, String) {
+        let told = command(&site.file, &["reload"]);
+        let text = [told.stdout, told.stderr].concat();
+        (told.status.code(), String::from_utf8(text).expect("text"))
     }
 
     /// As [`Running::start`], by another clock.
@@ -129,7 +154,10 @@ impl Running {
         let store = Store::open(&settings.store, clock).expect("the log opens");
         let ((say, told), (asks, asked)) = (flume::unbounded(), flume::unbounded());
         let stop = Arc::new(Stop::new(None));
-        let options = Options { stop: Some(Arc::clone(&stop)), chips, ..Options::default() };
+        let renewal: Arc<dyn Renewal> = Arc::new(Files(site.file.clone()));
+        let renewal = Some(renewal);
+        let stop_too = Some(Arc::clone(&stop));
+        let options = Options { stop: stop_too, chips, renewal, ..Options::default() };
         let thread = std::thread::spawn(move || {
             let model = Told { asked: asks, say: told };
             daemon::serve(&settings, &stations, &options, store, model, "none".into())
@@ -178,14 +206,20 @@ pub struct Controller {
     runtime: tokio::runtime::Runtime,
     subscriber: Subscriber,
     port: u16,
+    station: &'static str,
 }
 
 impl Controller {
     /// Listens to everything at `broker`.
     pub fn new(broker: &Mosquitto) -> Controller {
+        Controller::of(broker, "demo")
+    }
+
+    /// The same, of another station.
+    pub fn of(broker: &Mosquitto, station: &'static str) -> Controller {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let subscriber = runtime.block_on(Subscriber::start(broker.port()));
-        Controller { runtime, subscriber, port: broker.port() }
+        Controller { runtime, subscriber, port: broker.port(), station }
     }
 
     /// Does `work` on the controller's runtime.
@@ -212,7 +246,7 @@ impl Controller {
     pub fn publish(&self, name: &str, arguments: &[&str]) {
         let sent = Command::new("mosquitto_pub")
             .args(["-h", "127.0.0.1", "-q", "1", "-p", &self.port.to_string()])
-            .args(["-t", &format!("inspectd/box/demo/cmd/{name}")])
+            .args(["-t", &format!("inspectd/box/{}/cmd/{name}", self.station)])
             .args(arguments)
             .stdin(Stdio::null())
             .status()
