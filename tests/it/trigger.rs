@@ -521,13 +521,14 @@ fn the_simulated_line_is_counted_without_error() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// However frames are lost: no part is reported twice, none that was seen near the centre line
-    /// is missed, and none that was seen at all is passed over.
+    /// However frames are lost between the first one and the end: no part is reported twice, none that was seen near the
+    /// centre line is missed, and none that was seen at all is passed over. (A part that is past the line in
+    /// the first frame is taken for one that was inspected before.)
     #[test]
     fn lost_frames_lose_no_part(
         speed in 2.0f32..14.0,
         gaps in prop::collection::vec(60.0f32..300.0, 1..4),
-        bursts in prop::collection::vec((0usize..400, 1usize..25), 0..6),
+        bursts in prop::collection::vec((1usize..400, 1usize..25), 0..6),
     ) {
         let mut at = -50.0;
         let mut parts = Vec::new();
@@ -536,22 +537,28 @@ proptest! {
             at -= 80.0 + gap;
         }
         let scene = Scene::passing(&parts, speed);
-        let is_kept = |i: usize| bursts.iter().all(|(start, count)| !(*start..start + count).contains(&i));
+        // The belt is seen empty at the end: what is under way when pictures end is told by `interrupt`.
+        let is_end = |i: usize| i + 4 >= scene.travel.len();
+        let is_kept = |i: usize| {
+            is_end(i) || bursts.iter().all(|(start, count)| !(*start..start + count).contains(&i))
+        };
         let events = run(&mut presence(), &scene, is_kept);
         let kept: Vec<usize> = (0..scene.travel.len()).filter(|i| is_kept(*i)).collect();
         let mut reports = vec![Vec::new(); parts.len()];
         for event in &events {
-            match event {
-                Event::Inspect { frame, .. } => reports[scene.nearest(frame)].push(true),
-                // What is missed was not near the line in any frame: a part beside it may have been.
-                Event::Missed { frame, .. } => {
-                    let is_open = |part: &usize| reports[*part].is_empty();
-                    let open: Vec<usize> = (0..parts.len()).filter(is_open).collect();
-                    let key = |part: &&usize| scene.distance(frame, **part);
-                    let nearest = open.iter().min_by(|a, b| key(a).total_cmp(&key(b)));
-                    let nearest = nearest.copied().unwrap_or_else(|| scene.nearest(frame));
-                    reports[nearest].push(false);
-                }
+            if let Event::Inspect { frame, .. } = event {
+                reports[scene.nearest(frame)].push(true);
+            }
+        }
+        for event in &events {
+            // What is missed was not near the line in any frame: a part beside it may have been.
+            if let Event::Missed { frame, .. } = event {
+                let is_open = |part: &usize| reports[*part].is_empty();
+                let open: Vec<usize> = (0..parts.len()).filter(is_open).collect();
+                let key = |part: &&usize| scene.distance(frame, **part);
+                let nearest = open.iter().min_by(|a, b| key(a).total_cmp(&key(b)));
+                let nearest = nearest.copied().unwrap_or_else(|| scene.nearest(frame));
+                reports[nearest].push(false);
             }
         }
         prop_assert!(events.len() <= parts.len(), "{events:?}");
