@@ -91,6 +91,8 @@ impl Desk {
             Some(Task::SwitchRecipe) => inner.switch_reply = to.clone(),
             Some(Task::Expect) => reply = reply.map(|reply| self.expected(payload, reply)),
         }
+        // Whoever reads the answer finds it on hard outputs, too.
+        self.show_status(&inner);
         if let Some(reply) = reply {
             let is_trigger = name == CommandName::Trigger.as_str() && self.is_asked_for_parts;
             if is_trigger && !reply.accepted {

@@ -17,10 +17,14 @@ impl Desk {
         }
     }
 
+    pub(super) fn show_status(&self, inner: &Inner) {
+        self.show(|board| board.set_status((&inner.contract.state()).into()));
+    }
+
     /// Tells what has changed since it was told last. Whoever cannot be told now gets the state on
     /// the next connection; events and replies are lost, as their moment is.
     pub(super) fn tell(&self, inner: &mut Inner) {
-        self.show(|board| board.set_status((&inner.contract.state()).into()));
+        self.show_status(inner);
         if !self.has_contract {
             // Nobody is told; what an operator should know is logged where it happens.
             inner.contract.take_events();
