@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::backoff;
 use super::reader::Reader;
 use super::secret;
 use crate::publish::topics::Kind;
@@ -127,15 +128,9 @@ fn read_pace(table: &mut Reader<'_>, options: &mut PublishOptions) {
         }
     };
     set("keep_alive_s", 5..=3600, &mut options.keep_alive, Duration::from_secs);
-    set("backoff_min_ms", 50..=60_000, &mut options.backoff_min, Duration::from_millis);
-    set("backoff_max_ms", 50..=3_600_000, &mut options.backoff_max, Duration::from_millis);
     set("watchdog_s", 1..=3600, &mut options.watchdog, Duration::from_secs);
     set("connect_timeout_s", 1..=300, &mut options.connect_timeout, Duration::from_secs);
-    if options.backoff_min > options.backoff_max {
-        let title = "`backoff_min_ms` is above `backoff_max_ms`";
-        let remedy = "raise `backoff_max_ms` (default 30000) or lower `backoff_min_ms`";
-        table.error(table.key_span("backoff_min_ms"), title, remedy);
-    }
+    backoff::read(table, &mut options.backoff_min, &mut options.backoff_max);
     if let Some(count) = table.whole("inflight", 1..=20) {
         options.inflight = count.into_inner() as u16;
     }

@@ -11,6 +11,7 @@
 //!
 //! Relative paths are relative to the file that names them.
 
+mod backoff;
 mod broker;
 pub mod check;
 mod engines;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use super::backoff;
 use super::reader::Reader;
 use super::secret;
 use crate::publish::TlsOptions;
@@ -122,11 +123,5 @@ fn read_bounds(table: &mut Reader<'_>, options: &mut UpstreamOptions) {
     };
     set("connect_timeout_s", 1..=300, &mut options.connect_timeout, Duration::from_secs);
     set("statement_timeout_s", 1..=3600, &mut options.statement_timeout, Duration::from_secs);
-    set("backoff_min_ms", 50..=60_000, &mut options.backoff_min, Duration::from_millis);
-    set("backoff_max_ms", 50..=3_600_000, &mut options.backoff_max, Duration::from_millis);
-    if options.backoff_min > options.backoff_max {
-        let title = "`backoff_min_ms` is above `backoff_max_ms`";
-        let remedy = "raise `backoff_max_ms` (default 60000) or lower `backoff_min_ms`";
-        table.error(table.key_span("backoff_min_ms"), title, remedy);
-    }
+    backoff::read(table, &mut options.backoff_min, &mut options.backoff_max);
 }
