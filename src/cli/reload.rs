@@ -16,11 +16,10 @@ Examples:
   systemctl reload inspectd                            (the same, through the service manager)
   kill -HUP $(pidof inspectd)                          (the same; what came of it is in the log)
 
-What a running daemon can take: stations whose file is new or gone, unless they have [gpio] or `modbus_base`;
-everything in a station's file but the kind of its trigger, a photo eye, `queue_parts`, [plc], [gpio],
-`modbus_base`, [footage] and the list of expected serials; recipes; [retention]; the level of [log]. For anything
-else it is refused and says so: then `systemctl restart inspectd`. Either way no part is lost, and what waits for
-the broker goes on waiting.";
+What a running daemon can take: stations whose file is new or gone; everything in a station's file but the kind
+of its trigger, a photo eye, `queue_parts`, [plc], [gpio], [modbus], [footage] and the list of expected serials;
+recipes; [retention]; the level of [log]. For anything else it is refused and says so: then
+`systemctl restart inspectd`. Either way no part is lost, and what waits for the broker goes on waiting.";
 
 /// Each station's thread has half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);

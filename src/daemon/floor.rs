@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::desk::Desk;
 use super::filming;
 use super::line::Line;
+use super::outputs::Outputs;
 use super::roster::Member;
 use super::vitals::Vitals;
 use super::watcher::Watcher;
@@ -39,12 +40,14 @@ pub struct Floor {
     pub database: PathBuf,
     /// Who watches deadlines.
     pub watcher: Arc<Watcher>,
+    /// The hard outputs of all.
+    pub outputs: Arc<Outputs>,
     /// The lists of expected serials.
     pub lists: ExpectedLists,
 }
 
 impl Floor {
-    /// Sets up `station`: its list, its desk as it was left, its footage, its camera. Nothing runs yet.
+    /// Sets up `station`: its list, its desk as it was left, its footage, its outputs, its camera. Nothing runs yet.
     ///
     /// # Errors
     /// What cannot be opened; then nothing of it stays open.
@@ -54,9 +57,10 @@ impl Floor {
         let desk = Arc::new(Desk::open(station, self.store.clone(), watcher, clock)?);
         desk.expect_with(self.expect_handler());
         let clips = filming::begin_clips(station, self.clerk.device(), &self.store)?;
+        let outputs = self.outputs.open_for(&desk)?;
         let line = Line::open(&desk, clips.clone(), self)?;
         let changer = line.changer();
-        Ok((Arc::new(Member { desk, changer, clips }), line))
+        Ok((Arc::new(Member::new(desk, changer, clips, outputs)), line))
     }
 
     fn expect_handler(&self) -> Arc<dyn ExpectHandler> {

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod arrivals;
+mod open;
 mod orders;
 
 use std::sync::Arc;
@@ -13,16 +14,15 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
+use super::Stop;
 use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
 use super::desk::{Desk, Hand, InHand, Order};
 use super::eye::{EyeReader, EyeWatch};
-use super::floor::Floor;
 use super::recorder::Recorder;
 use super::replay::Played;
 use super::view::View;
 use super::vitals::Pulse;
-use super::{DaemonError, Stop};
 use crate::camera::{Delivery, LossKind};
 use crate::clock::{Clock, Stamp};
 use crate::fault;
@@ -31,7 +31,7 @@ use crate::frame::Frame;
 use crate::inspector::{Clerk, Part, Ticket};
 use crate::station::Station;
 use crate::telemetry;
-use crate::trigger::{self, Event, Focus, Orders, Trigger};
+use crate::trigger::{Event, Orders, Trigger};
 use crate::verdict::{NOT_SAMPLED, Reason};
 use crate::web::status::Camera;
 
@@ -97,67 +97,6 @@ pub struct Out<'o> {
 }
 
 impl Line {
-    /// Opens the camera of the desk's station, and its photo eye.
-    pub fn open(
-        desk: &Arc<Desk>,
-        clips: Option<Arc<Clips>>,
-        floor: &Floor,
-    ) -> Result<Line, DaemonError> {
-        let Floor { clock, chips, options: wishes, .. } = floor;
-        let station = desk.first();
-        let trigger = Trigger::new(&station.trigger).map_err(|error| {
-            DaemonError::Other(format!("station \"{}\": {error}", station.name))
-        })?;
-        let orders = match &station.trigger {
-            trigger::Options::Command(options) => {
-                Some(Orders::new(*options, Focus::around(&station.regions)))
-            }
-            _ => None,
-        };
-        let view = View::open(&station, wishes.from.as_ref(), clock)?;
-        let (eye, eye_reader) = match &station.trigger {
-            trigger::Options::PhotoEye(options) if view.is_footage() => {
-                (Some(EyeWatch::of_footage(desk, options)), None)
-            }
-            trigger::Options::PhotoEye(options) => EyeWatch::open(desk, options, chips)
-                .map_err(|why| arrivals::no_eye(&station.name, &why))
-                .map(|(eye, reader)| (Some(eye), Some(reader)))?,
-            _ => (None, None),
-        };
-        let film = match &wishes.record {
-            None => None,
-            Some(record) => Some(record.begin(&station, floor.clerk.device())?),
-        };
-        let watch = CameraWatch::new(&station.name, clock.now());
-        // A source that does not run in real time can wait; only a line cannot.
-        let patient = !station.camera.realtime;
-        let (changer, changes) = flume::bounded(1);
-        let admission = Admission::new(station.inspect_every, station.queue_parts, patient);
-        Ok(Line {
-            admission,
-            changes,
-            changer,
-            pulse: floor.vitals.pulse(format!("station {}", station.name)),
-            station,
-            clock: Arc::clone(clock),
-            view,
-            film,
-            clips,
-            trigger,
-            orders,
-            eye,
-            eye_reader,
-            clerk: floor.clerk.clone(),
-            waiting: Arc::default(),
-            watch,
-            is_blind: false,
-            unrecorded_loss: None,
-            desk: Arc::clone(desk),
-            stop: Arc::clone(&floor.stop),
-            leaves: false,
-        })
-    }
-
     /// The station's name.
     pub fn name(&self) -> &str {
         &self.station.name

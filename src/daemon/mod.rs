@@ -182,20 +182,15 @@ pub fn serve<M: Model + Send>(
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);
     let engines = Engines::open(settings, stations)?;
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
-    let floor = lay_floor(settings, options, &store, &clerk);
+    let floor = lay_floor(settings, options, &store, &clerk)?;
     let (stop, vitals) = (Arc::clone(&floor.stop), Arc::clone(&floor.vitals));
-    let roster = Arc::<Roster>::default();
-    let mut lines = Vec::new();
-    for station in stations {
-        let (member, line) = floor.set_up(station)?;
-        roster.add(member);
-        lines.push(line);
-    }
+    let ready = stations.iter().map(|station| floor.set_up(station));
+    let (members, lines): (Vec<_>, Vec<_>) =
+        ready.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    let roster = Arc::new(Roster::from(members));
     let desks = roster.desks();
-    let outputs =
-        Outputs::open(settings.modbus.as_ref(), &desks, Arc::clone(&floor.chips), &clock)?;
     let runtime = runtime()?;
-    let mut wires = Wires::open(settings, &runtime, &store, &clock, &desks)?;
+    let wires = Wires::open(settings, &runtime, &store, &clock, &desks)?;
     let (caller, calls) = flume::bounded(1);
     let recorder = Arc::new(Recorder::new(Office {
         store: store.clone(),
@@ -210,7 +205,7 @@ pub fn serve<M: Model + Send>(
         run: run.clone(),
         lines: options.lines,
     }));
-    let watcher = Arc::clone(&floor.watcher);
+    let (watcher, outputs) = (Arc::clone(&floor.watcher), Arc::clone(&floor.outputs));
     let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), floor.lists.clone()));
     let (starter, joining) = Starter::new(&roster, &stop);
     let crew = Crew {
@@ -266,8 +261,20 @@ pub fn serve<M: Model + Send>(
     let crowd = (starter, lines, engines);
     let seen = work(crowd, inspector, &recorder, &stop, &runtime, &beside, keep);
     roster.all().iter().for_each(|member| member.end_clips());
+    let summary = conclude(&recorder, wires, &store, &runtime);
+    let (frames_delivered, frames_dropped) = seen?;
+    Ok(Summary { frames_delivered, frames_dropped, ..summary })
+}
+
+/// Records the end and tells of it; answers all but the frames.
+fn conclude(
+    recorder: &Recorder,
+    mut wires: Wires,
+    store: &Store,
+    runtime: &tokio::runtime::Runtime,
+) -> Summary {
     recorder.tell_head();
-    let (unsent, acknowledged) = wires.say_goodbye(&runtime);
+    let (unsent, acknowledged) = wires.say_goodbye(runtime);
     let records = recorder.records();
     if let Err(error) = store.record_stop(&events::Stop { records, unsent }) {
         // Nothing is lost by it: the next start says that this run did not end in good order.
@@ -276,15 +283,22 @@ pub fn serve<M: Model + Send>(
     wires.end_copy();
     let commits = recorder.commit_times();
     telemetry::stopped(records, unsent, commits.p50_us, commits.p99_us, commits.max_us);
-    let (frames_delivered, frames_dropped) = seen?;
-    Ok(Summary { records, unsent, acknowledged, frames_dropped, frames_delivered, commits })
+    Summary { records, unsent, acknowledged, commits, ..Summary::default() }
 }
 
 /// What all stations of a run have in common.
-fn lay_floor(settings: &Settings, options: &Options, store: &Store, clerk: &Clerk) -> Floor {
+fn lay_floor(
+    settings: &Settings,
+    options: &Options,
+    store: &Store,
+    clerk: &Clerk,
+) -> Result<Floor, DaemonError> {
     let clock = store.clock();
-    Floor {
-        chips: options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips)),
+    let chips = options.chips.clone().unwrap_or_else(|| Arc::new(KernelChips));
+    let outputs = Outputs::open(settings.modbus.as_ref(), Arc::clone(&chips), &clock)?;
+    Ok(Floor {
+        chips,
+        outputs: Arc::new(outputs),
         clerk: clerk.clone(),
         stop: options.stop.clone().unwrap_or_else(|| Arc::new(Stop::new(options.parts))),
         options: options.clone(),
@@ -294,7 +308,7 @@ fn lay_floor(settings: &Settings, options: &Options, store: &Store, clerk: &Cler
         watcher: Arc::new(Watcher::new(Arc::clone(&clock))),
         lists: ExpectedLists::default(),
         clock,
-    }
+    })
 }
 
 /// Serves metrics, health and commands. What cannot be served is told: a line does not stop for it.

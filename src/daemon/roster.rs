@@ -1,9 +1,10 @@
 //! The stations that run: shared by all who look one up, and another after some reloads.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::desk::Desk;
 use super::line::Changer;
+use super::outputs::OutputsOf;
 use crate::footage::Clips;
 use crate::telemetry;
 
@@ -15,11 +16,18 @@ pub struct Member {
     pub changer: Changer,
     /// Who keeps its last seconds, if anybody does.
     pub clips: Option<Arc<Clips>>,
+    /// Its hard outputs, if it has any, until it leaves.
+    outputs: Mutex<Option<OutputsOf>>,
 }
 
 /// All that run, in the order in which they came.
-#[derive(Default)]
 pub struct Roster(RwLock<Vec<Arc<Member>>>);
+
+impl From<Vec<Arc<Member>>> for Roster {
+    fn from(members: Vec<Arc<Member>>) -> Roster {
+        Roster(RwLock::new(members))
+    }
+}
 
 impl Roster {
     /// Those that run now.
@@ -45,17 +53,26 @@ impl Roster {
 
     /// The station `name` is none any more, once all of it has been recorded.
     pub fn remove(&self, name: &str) {
+        let Some(gone) = self.find(name) else { return };
+        gone.end_clips();
+        // Whoever sees that it has left finds its lines and registers free.
+        drop(gone.outputs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let at = all.iter().position(|one| one.desk.name() == name);
-        let gone = at.map(|at| all.remove(at));
-        drop(all);
-        if let Some(gone) = gone {
-            gone.end_clips();
-        }
+        all.retain(|one| !Arc::ptr_eq(one, &gone));
     }
 }
 
 impl Member {
+    /// A station with this desk, whose line `changer` leads to.
+    pub fn new(
+        desk: Arc<Desk>,
+        changer: Changer,
+        clips: Option<Arc<Clips>>,
+        outputs: Option<OutputsOf>,
+    ) -> Member {
+        Member { desk, changer, clips, outputs: Mutex::new(outputs) }
+    }
+
     /// Writes the clips that are begun, and ends.
     pub fn end_clips(&self) {
         let Some(clips) = &self.clips else { return };

@@ -6,6 +6,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use super::desk::InHand;
 use super::line::{Ended, Line, Out};
+use super::outputs::Outputs;
 use super::recorder::Recorder;
 use super::roster::Roster;
 use super::{DaemonError, Stop};
@@ -67,7 +68,7 @@ impl Starter {
         scope: &'s Scope<'s, 'e>,
         lines: Vec<Line>,
         ways: Ways,
-        recorder: &'e Recorder,
+        (recorder, outputs): (&'e Recorder, &'e Outputs),
     ) -> (u64, u64) {
         let Starter { roster, stop, later, _open, more } = self;
         let (tell, told) = flume::unbounded();
@@ -84,6 +85,7 @@ impl Starter {
                 line.run(&Out { parts: &parts, recorder })
             };
             running.insert(number, (name, scope.spawn(run)));
+            outputs.run_lines(scope);
         };
         lines.into_iter().for_each(|line| start(line, &mut running));
         let mut seen = (0, 0);

@@ -60,8 +60,9 @@ pub fn work<M: Model + Send>(
         scope.spawn(|| recorder.begin());
         scope.spawn(|| beside.watcher.run(beside.clerk, recorder, &vitals.pulse("deadlines")));
         scope.spawn(|| beside.commands.map(|it| it.run(&vitals.pulse("commands"))));
-        beside.outputs.run(scope);
-        let watched = scope.spawn(move || starter.run(scope, lines, ways, recorder));
+        let outputs = beside.outputs;
+        outputs.run(scope);
+        let watched = scope.spawn(move || starter.run(scope, lines, ways, (recorder, outputs)));
         scope.spawn(keep);
         let _ends = recorder.keeping();
         let pulse = vitals.pulse_with("model", progress::steps);
@@ -80,7 +81,7 @@ pub fn work<M: Model + Send>(
         if let Some(commands) = beside.commands {
             commands.close();
         }
-        beside.outputs.close();
+        outputs.close();
         seen
     });
     signals.abort();

@@ -1,6 +1,7 @@
 //! Hard outputs of the real daemon: a Modbus client over TCP, bytes that are none, and lines that
 //! record what they were driven to.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -19,7 +20,7 @@ use tokio_modbus::client::{Context, Reader, tcp};
 use tokio_modbus::{ExceptionCode, Slave};
 
 use crate::support::mosquitto::{DEADLINE, Mosquitto, free_port};
-use crate::support::plc::{Controller, Running, Say, site};
+use crate::support::plc::{Controller, Running, Say, newest, site};
 use crate::support::station::Site;
 
 /// Where the station's registers begin.
@@ -127,6 +128,8 @@ fn a_verdict_stands_beside_the_ids_of_its_part_until_the_next_one_is_triggered()
     let daemon = Running::start(&site);
     let mut client = Client::new(port);
     let idle = client.wait("ready", |now| now.has(flag::READY));
+    // Registers are served before the broker is there.
+    plc.wait_ready();
     assert_eq!((idle.verdict(), idle.number("job_id"), idle.number("state")), (0, 0, 4));
     assert_eq!((idle.number("layout"), idle.number("not_ready")), (1, 0));
 
@@ -380,6 +383,7 @@ struct Pins {
     driven: Mutex<Vec<(u32, bool)>>,
     is_broken: std::sync::atomic::AtomicBool,
     is_dropped: Mutex<Vec<u32>>,
+    held: Mutex<BTreeSet<u32>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -392,6 +396,9 @@ struct FakeLine {
 
 impl Chips for FakeChips {
     fn open(&self, _: &Path, line: u32, _: bool) -> Result<Box<dyn Line>, String> {
+        if !self.0.held.lock().expect("no panic").insert(line) {
+            return Err("the line is held by another".into());
+        }
         let mut opened = FakeLine { line, pins: Arc::clone(&self.0) };
         // As the kernel does: an output begins at rest.
         opened.drive(false)?;
@@ -419,6 +426,7 @@ impl Line for FakeLine {
 
 impl Drop for FakeLine {
     fn drop(&mut self) {
+        self.pins.held.lock().expect("no panic").remove(&self.line);
         self.pins.is_dropped.lock().expect("no panic").push(self.line);
     }
 }
@@ -440,6 +448,70 @@ impl FakeChips {
 }
 
 const GPIO: &str = "[gpio]\nchip = \"/dev/gpiochip0\"\npass_line = 17\nhold_ms = 60000\n";
+
+#[test]
+fn outputs_go_from_a_station_that_goes_to_one_that_comes() {
+    let broker = Mosquitto::start();
+    let plc = Controller::new(&broker);
+    let (site, port) = site_with_registers(broker.port(), GPIO);
+    let chips = FakeChips::default();
+    let daemon = Running::start_with(&site, Some(Arc::new(chips.clone())));
+    let mut client = Client::new(port);
+    plc.wait_ready();
+    plc.trigger(1, "");
+    daemon.asked();
+
+    // It has a part in hand, so its line and its registers are its own until that is answered.
+    let stations = site.dir.path().join("stations");
+    let text = fs::read_to_string(stations.join("demo.toml")).expect("readable");
+    let named = |name: &str| text.replace("name = \"demo\"", &format!("name = \"{name}\""));
+    fs::write(stations.join("press.toml"), named("press")).expect("written");
+    fs::remove_file(stations.join("demo.toml")).expect("it was there");
+    let (code, told) = std::thread::scope(|scope| {
+        let reload = scope.spawn(|| Running::reload(&site));
+        plc.wait("it takes no more", |seen| {
+            newest(seen, "demo/state").is_some_and(|state| state["state"] == "Halted")
+        });
+        daemon.say(&[Say::Good, Say::Good]);
+        reload.join().expect("no panic")
+    });
+    assert_eq!(code, Some(0), "{told}");
+    let result = plc.result("its result", |result| result["trigger_id"] == 1);
+    assert_eq!(result["verdict"], "pass");
+
+    let press = Controller::of(&broker, "press");
+    press.wait("the other is ready", |seen| {
+        newest(seen, "press/state").is_some_and(|state| state["ready"] == true)
+    });
+    let before = chips.pass();
+    assert_eq!(before.last(), Some(&false), "{before:?}");
+    press.trigger(2, "");
+    daemon.asked();
+    daemon.say(&[Say::Good, Say::Good]);
+    let result = press.result("its result", |result| result["trigger_id"] == 2);
+    assert_eq!(result["verdict"], "pass", "{result}");
+    let now = client.wait("its verdict", |now| now.verdict() == PASS);
+    assert_eq!(now.number("job_id"), 1, "of the new station");
+    chips.wait(&[&before[..], &[true]].concat());
+
+    // Without one, nobody has the registers, and the line is at rest and free.
+    let bare = named("bare").replace(&format!("[modbus]\nbase = {BASE}\n{GPIO}"), "");
+    fs::write(stations.join("bare.toml"), bare).expect("written");
+    fs::remove_file(stations.join("press.toml")).expect("it was there");
+    let (code, told) = Running::reload(&site);
+    assert_eq!(code, Some(0), "{told}");
+    chips.wait(&[&before[..], &[true, false]].concat());
+    let start = Instant::now();
+    while client.holding(BASE, 1) != Err(ExceptionCode::IllegalDataAddress) {
+        assert!(start.elapsed() < DEADLINE, "its registers are answered");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    while !chips.0.held.lock().expect("no panic").is_empty() {
+        assert!(start.elapsed() < DEADLINE, "its line is held");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    daemon.end();
+}
 
 #[test]
 fn a_line_permits_a_pass_until_the_next_trigger_and_rests_at_the_end() {

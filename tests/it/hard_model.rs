@@ -250,7 +250,8 @@ proptest! {
         panel.update(|board| board.begin(part(5, 0)));
         let image = panel.read(|board| Image::of(board, 9));
         let blocks = [100, 220].map(|base| Block { base, panel: Arc::clone(&panel) });
-        let bank = Bank::new(9, blocks.to_vec());
+        let bank = Bank::new(9);
+        blocks.into_iter().for_each(|block| bank.add(block).expect("they do not overlap"));
         let mut out = [0; 253];
         let bytes = bank.answer(unit, &pdu, 9, &mut out);
         let answer = &out[..bytes];

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{Line, Out};
 use crate::clock::Stamp;
-use crate::daemon::DaemonError;
 use crate::daemon::eye::{Arrival, EyeWatch};
 use crate::footage::Heard;
 use crate::inspector::Part;
@@ -87,10 +86,4 @@ impl Line {
             self.take_part(arrival, now, Err(Reason::new("stopped", text)), out);
         }
     }
-}
-
-pub(super) fn no_eye(station: &str, why: &str) -> DaemonError {
-    let remedy = "correct `chip` and the lines in [trigger] (`gpioinfo` lists chips and lines), or let the \
-                  user of the service open the chip";
-    DaemonError::Output(format!("station \"{station}\": photo eye: {why}; {remedy}"))
 }

@@ -6,9 +6,6 @@ use crate::station::Station;
 use crate::trigger;
 use crate::verdict::serial::ExpectedRule;
 
-/// Outputs that are opened at a start.
-const HARD: &str = "[gpio] or `modbus_base`";
-
 /// What a running daemon is to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -63,10 +60,6 @@ pub fn between(
     };
     for station in old.1 {
         match new.1.iter().find(|other| other.name == station.name) {
-            None if has_hard_outputs(station) => {
-                let name = &station.name;
-                restart.push(format!("station \"{name}\" is gone, and has {HARD}"));
-            }
             None => changes.gone.push(station.name.clone()),
             Some(other) => {
                 let fixed = fixed_in(station, other);
@@ -79,13 +72,7 @@ pub fn between(
         }
     }
     let is_new = |station: &&Station| old.1.iter().all(|known| known.name != station.name);
-    for station in new.1.iter().filter(is_new) {
-        if has_hard_outputs(station) {
-            let name = &station.name;
-            restart.push(format!("station \"{name}\" is new, and has {HARD}"));
-        }
-        changes.come.push(station.name.clone());
-    }
+    changes.come.extend(new.1.iter().filter(is_new).map(|station| station.name.clone()));
     if restart.is_empty() { Ok(changes) } else { Err(restart) }
 }
 
@@ -125,7 +112,7 @@ fn fixed_in(old: &Station, new: &Station) -> impl Iterator<Item = &'static str> 
     let facts = [
         ("[plc]", old.plc != new.plc),
         ("`engine` or `fallback`", old.engine != new.engine),
-        (HARD, old.outputs != new.outputs),
+        ("[gpio] or [modbus]", old.outputs != new.outputs),
         ("[footage]", old.clips != new.clips),
         ("`queue_parts`", old.queue_parts != new.queue_parts),
         ("the kind of [trigger]", kind(&old.trigger) != kind(&new.trigger)),
@@ -156,10 +143,6 @@ fn differs_in(old: &Station, new: &Station) -> Vec<&'static str> {
         differs.push("text");
     }
     differs
-}
-
-fn has_hard_outputs(station: &Station) -> bool {
-    station.outputs.is_any()
 }
 
 fn calibration(station: &Station) -> Option<&str> {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::changes::Changes;
 use crate::daemon::connect::News;
@@ -23,6 +23,9 @@ use crate::telemetry;
 
 /// How often it is looked whether a station has left.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Longest wait for what a station that goes gives back when its parts are recorded.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The stations that run, and all that it takes to have others.
 pub struct Crew {
@@ -110,9 +113,20 @@ impl Crew {
             done.changed.push(name.clone());
         }
         for station in not_yet {
-            ready.push(self.floor.set_up(station).map_err(|why| why.to_string())?);
+            ready.push(self.set_up_after(&changes.gone, station)?);
         }
         Ok(ready)
+    }
+
+    /// Sets up `station`; where it wants lines or registers of those that are `gone`, when these have left.
+    fn set_up_after(&self, gone: &[String], station: &Arc<Station>) -> Result<Ready, String> {
+        if let Ok(ready) = self.floor.set_up(station) {
+            return Ok(ready);
+        }
+        let until = Instant::now() + PATIENCE;
+        let leaves = |name: &String| self.roster.find(name).is_some();
+        self.wait_while(|| gone.iter().any(leaves) && Instant::now() < until);
+        self.floor.set_up(station).map_err(|why| why.to_string())
     }
 
     /// Whether `station` can come at all.

@@ -1,6 +1,6 @@
 //! One request into one answer, without any socket.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use modbus_core::{
     Data, Encode, Exception, ExceptionResponse, FunctionCode, Request, Response, ResponsePdu,
@@ -24,17 +24,41 @@ pub struct Block {
     pub panel: Arc<Panel>,
 }
 
+/// Registers that another station has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another station has registers from {0} on, or some of them")]
+pub struct Overlap(pub u16);
+
 /// All registers of the device.
 #[derive(Debug)]
 pub struct Bank {
     unit_id: u8,
-    blocks: Vec<Block>,
+    blocks: RwLock<Vec<Block>>,
 }
 
 impl Bank {
-    /// The registers of `blocks`, which do not overlap.
-    pub fn new(unit_id: u8, blocks: Vec<Block>) -> Bank {
-        Bank { unit_id, blocks }
+    /// The registers of no station yet.
+    pub fn new(unit_id: u8) -> Bank {
+        Bank { unit_id, blocks: RwLock::default() }
+    }
+
+    /// The registers of one more station.
+    ///
+    /// # Errors
+    /// The station's registers overlap with those of another one.
+    pub fn add(&self, block: Block) -> Result<(), Overlap> {
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        if blocks.iter().any(|other| other.base.abs_diff(block.base) < WORDS) {
+            return Err(Overlap(block.base));
+        }
+        blocks.push(block);
+        Ok(())
+    }
+
+    /// The registers that begin at `base` are no station's any more: whoever reads them is told so.
+    pub fn remove(&self, base: u16) {
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        blocks.retain(|block| block.base != base);
     }
 
     /// Answers the request `pdu`, which is hostile until checked, to `unit`: how many bytes of `out` are
@@ -89,7 +113,8 @@ impl Bank {
             first >= block.base
                 && u32::from(first) + u32::from(count) <= u32::from(block.base) + u32::from(WORDS)
         };
-        let block = self.blocks.iter().find(holds).ok_or(Exception::IllegalDataAddress)?;
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        let block = blocks.iter().find(holds).ok_or(Exception::IllegalDataAddress)?;
         let image = block.panel.read(|board| Image::of(board, now_ns));
         let from = usize::from(first - block.base);
         let words = image.words().get(from..from + usize::from(count));

@@ -5,7 +5,7 @@ pub mod server;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-pub use bank::{Bank, Block};
+pub use bank::{Bank, Block, Overlap};
 
 /// Where registers are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
