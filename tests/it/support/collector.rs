@@ -1,8 +1,10 @@
 //! A collector of traces for tests: what it was sent, read by the messages that OpenTelemetry generates.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -44,7 +46,12 @@ pub fn url(server: &EngineServer) -> String {
 /// One message, read strictly.
 pub fn request(asked: &Asked) -> ExportTraceServiceRequest {
     assert_eq!(asked.headers["content-type"], "application/x-protobuf");
-    ExportTraceServiceRequest::decode(&asked.body[..]).expect("OTLP")
+    let mut body = asked.body.clone();
+    if asked.headers.get("content-encoding").is_some_and(|how| how == "gzip") {
+        body.clear();
+        GzDecoder::new(&asked.body[..]).read_to_end(&mut body).expect("gzip");
+    }
+    ExportTraceServiceRequest::decode(&body[..]).expect("OTLP")
 }
 
 /// All spans of all messages so far.

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use inspectd::inspection::Inspection;
 use inspectd::store::{Filter, Reader};
@@ -12,7 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::support::collector::{self, attributes};
 use crate::support::engine_server::{Act, EngineServer};
-use crate::support::mosquitto::Mosquitto;
+use crate::support::mosquitto::{DEADLINE, Mosquitto, free_port};
 use crate::support::station::Site;
 
 /// Parts of one run.
@@ -20,10 +23,14 @@ const PARTS: usize = 6;
 
 /// A line of pictures that each are a part, with time enough for each, and traces that go to `server`.
 fn site(server: &EngineServer, broker: Option<u16>, more: &str) -> Site {
+    site_of(&collector::url(server), broker, more)
+}
+
+/// The same, with a collector at this address.
+fn site_of(url: &str, broker: Option<u16>, more: &str) -> Site {
     let site = Site::of_pictures(broker);
     site.edit("deadline_ms = ", "deadline_ms = 600000 # was ");
     let mut file = OpenOptions::new().append(true).open(&site.file).expect("there");
-    let url = collector::url(server);
     write!(file, "[traces]\nendpoint = \"{url}\"\n{more}").expect("written");
     site
 }
@@ -128,6 +135,78 @@ fn compare_delivery(look: &Inspection, spans: &[&Span], root: &Span) {
     assert!(begun <= over && over <= ended);
 }
 
+/// All of `spans` against all records.
+fn compare_all(looks: &[Inspection], spans: &[Span]) {
+    let mut traces: BTreeMap<&[u8], Vec<&Span>> = BTreeMap::new();
+    spans.iter().for_each(|span| traces.entry(&span.trace_id).or_default().push(span));
+    assert_eq!(traces.len(), looks.len());
+    for look in looks {
+        let of_look = traces.get(&look.result_id.as_bytes()[..]).expect("the record's id");
+        compare(look, of_look);
+    }
+}
+
+/// A collector of others: a process, killed with its test. It is on the search path, or `INSPECTD_ROTEL` names it.
+struct Rotel(Child);
+
+impl Rotel {
+    /// One that listens on the port that is answered, too, and passes all on to `behind`. `None`: there is none here.
+    fn start(behind: &EngineServer) -> Option<(Rotel, u16)> {
+        let program = std::env::var("INSPECTD_ROTEL").unwrap_or_else(|_| "rotel-agent".to_owned());
+        let (port, other) = (free_port(), free_port());
+        let started = Command::new(program)
+            .args(["start", "--exporter", "otlp", "--otlp-exporter-protocol", "http"])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")])
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{other}")])
+            .args([
+                "--otlp-exporter-endpoint",
+                &behind.url(),
+                "--otlp-exporter-compression",
+                "none",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let rotel = Rotel(started.ok()?);
+        let until = Instant::now() + DEADLINE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(Instant::now() < until, "the collector does not listen");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some((rotel, port))
+    }
+}
+
+impl Drop for Rotel {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_collector_of_others_takes_every_span_and_passes_it_on() {
+    let behind = EngineServer::start(|_, _| collector::taken());
+    let Some((_rotel, port)) = Rotel::start(&behind) else {
+        eprintln!("skipped: the collector rotel-agent is not here (`pip install rotel` has it)");
+        return;
+    };
+    let broker = Mosquitto::start();
+    let url = format!("http://127.0.0.1:{port}/v1/traces");
+    let site = site_of(&url, Some(broker.port()), "");
+    let told = run(&site);
+    assert!(!told.contains("Traces are not taken"), "{told}");
+    let looks = looks(&site);
+    assert_eq!(looks.len(), PARTS);
+    let published = |spans: &[Span]| {
+        spans.iter().filter(|span| span.name.starts_with("publish ")).count() == PARTS
+    };
+    let spans = collector::wait_for(&behind, "every delivery", published);
+    compare_all(&looks, &spans);
+}
+
 #[test]
 fn a_trace_tells_what_its_record_tells_and_is_found_by_its_id() {
     let server = EngineServer::start(|_, _| collector::taken());
@@ -136,14 +215,7 @@ fn a_trace_tells_what_its_record_tells_and_is_found_by_its_id() {
     run(&site);
     let looks = looks(&site);
     assert_eq!(looks.len(), PARTS);
-    let spans = collector::spans(&server);
-    let mut traces: BTreeMap<&[u8], Vec<&Span>> = BTreeMap::new();
-    spans.iter().for_each(|span| traces.entry(&span.trace_id).or_default().push(span));
-    assert_eq!(traces.len(), PARTS);
-    for look in &looks {
-        let of_look = traces.get(&look.result_id.as_bytes()[..]).expect("the record's id");
-        compare(look, of_look);
-    }
+    compare_all(&looks, &collector::spans(&server));
     for asked in server.asked() {
         let request = collector::request(&asked);
         let resource = request.resource_spans[0].resource.as_ref().expect("told");
