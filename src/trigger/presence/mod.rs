@@ -13,6 +13,8 @@
 //!   window's length in it. A part in the first frame is inspected if it still moves to the
 //!   centre line; if it stands still or is already past it, it is taken for one that was inspected
 //!   before.
+//! * Frames may be lost. Where one stands alone between two losses nobody knows how fast its parts go: one that was
+//!   inspected may then be told of once more, as missed.
 //! * Light may change, slowly or at once: the background follows it.
 //! * Parts that touch, or lie closer than `gap_min_share` and some cells for their tilt, are one part; with
 //!   `part_max_share` it is missed and not inspected. A part longer than the
