@@ -234,9 +234,20 @@ fn a_camera_that_only_one_can_have_goes_from_one_to_the_other() {
 
 #[test]
 fn a_part_in_hand_is_answered_before_its_station_has_left() {
+    leaves_with_a_part_in_hand("3.1.1");
+}
+
+#[test]
+fn a_part_in_hand_is_answered_before_its_station_has_left_by_mqtt_5() {
+    leaves_with_a_part_in_hand("5");
+}
+
+fn leaves_with_a_part_in_hand(protocol: &str) {
     let broker = Mosquitto::start();
     let controller = Controller::new(&broker);
     let site = plc::site(broker.port(), "[plc]\n");
+    let main = fs::read_to_string(&site.file).expect("readable");
+    fs::write(&site.file, format!("{main}protocol = \"{protocol}\"\n")).expect("written");
     let daemon = Running::start(&site);
     controller.wait_ready();
     controller.trigger(1, "");
