@@ -8,7 +8,8 @@ use super::failure::Why;
 use super::options::{AnswerForm, EngineOptions};
 use crate::credential;
 use crate::vlm::answer::Answer;
-use crate::vlm::grammar::answer::{AnswerSpec, FieldKind, FieldSpec};
+use crate::vlm::grammar::answer::{AnswerSpec, FieldKind, FieldSpec, SerialSpec};
+use crate::vlm::grammar::template::Template;
 
 /// Longest list of models that is looked through.
 const MODELS_MAX: usize = 1000;
@@ -141,9 +142,27 @@ fn ask(options: &EngineOptions, pictures: &[Vec<u8>]) -> Result<Told, String> {
     let colours = ["red", "green", "blue"].map(str::to_owned).to_vec();
     let field = FieldSpec { name: "colour".to_owned(), kind: FieldKind::Choice(colours) };
     let spec = AnswerSpec::fields(vec![field]).map_err(|why| why.to_string())?;
-    let mut question = Question::new("colour", &spec).map_err(|why| why.to_string())?;
+    put(options, &spec, "Which colour does the picture have? Answer in JSON.", pictures)
+}
+
+/// Asks for a serial number, whose schema has a pattern. There is none in the picture.
+fn ask_serial(options: &EngineOptions, pictures: &[Vec<u8>]) -> Result<Told, String> {
+    let template =
+        Template::parse("A#{4}", "ABCDEFGHKMPX0123456789").map_err(|why| why.to_string())?;
+    let spec = AnswerSpec::serial(&SerialSpec { template, strict: true });
+    let spec = spec.map_err(|why| why.to_string())?;
+    put(options, &spec, "Which serial number does the picture show? Answer in JSON.", pictures)
+}
+
+fn put(
+    options: &EngineOptions,
+    spec: &AnswerSpec,
+    text: &str,
+    pictures: &[Vec<u8>],
+) -> Result<Told, String> {
+    let mut question = Question::new("check", spec).map_err(|why| why.to_string())?;
     "You are a precise visual analyst.".clone_into(&mut question.system);
-    "Which colour does the picture have? Answer in JSON.".clone_into(&mut question.text);
+    text.clone_into(&mut question.text);
     let engine = Engine::with_pace(options, Box::new(|_, _| ()), Box::new(RealPace))?;
     // A second try would hide the first failure.
     let deadline = Instant::now() + options.timeout + Duration::from_millis(50);
@@ -157,7 +176,13 @@ fn question(options: &EngineOptions, picture: &[u8]) -> Vec<Step> {
         Err(why) => return vec![bad("question", why, "correct the engine's keys")],
     };
     match told.answer {
-        Ok(ref answer) => good(answer, &told),
+        Ok(ref answer) => {
+            let mut steps = good(answer, &told);
+            if options.form == AnswerForm::JsonSchema {
+                steps.push(serial(options, &pictures));
+            }
+            steps
+        }
         Err(ref failure) => vec![why_not(options, failure.why, &failure.text, &pictures)],
     }
 }
@@ -188,6 +213,28 @@ fn good(answer: &Answer, told: &Told) -> Vec<Step> {
         }
     });
     steps
+}
+
+/// Servers that hold to a plain schema may not know patterns, which hold serial numbers to their template, or may let
+/// a model write white space until its tokens end.
+fn serial(options: &EngineOptions, pictures: &[Vec<u8>]) -> Step {
+    let failure = match ask_serial(options, pictures) {
+        Ok(Told { answer: Ok(answer), .. }) => {
+            let seen = format!("the answer is {}", super::reply::clean(&answer.text));
+            return step("serial", Went::Well, seen);
+        }
+        Ok(Told { answer: Err(failure), .. }) => failure,
+        Err(why) => return bad("serial", why, "correct the engine's keys"),
+    };
+    let remedy = match failure.why {
+        Why::Rejected | Why::OffSchema | Why::CutOff => {
+            "questions of `task = \"serial\"` go to review like this. vLLM: serve with \
+             --structured-outputs-config '{\"backend\":\"guidance\",\"disable_any_whitespace\":true}'. \
+             Others: update the server, or set  answer_form = \"json_object\""
+        }
+        _ => "look into the server's own log",
+    };
+    Step { remedy: Some(remedy.to_owned()), ..step("serial", Went::Without, failure.text) }
 }
 
 /// What is wrong with a question that failed: tried again with less of it.

@@ -10,6 +10,8 @@ use crate::support::station::Site;
 
 const RED: &str = r#"{"colour":"red"}"#;
 
+const SERIAL: &str = r#"{"legible":false,"serial":null}"#;
+
 /// What a good server answers: the list of its models, and the colour.
 fn red(asked: &crate::support::engine_server::Asked) -> Act {
     match asked.line.starts_with("GET /v1/models") {
@@ -21,8 +23,13 @@ fn red(asked: &crate::support::engine_server::Asked) -> Act {
                 list.to_string().into(),
             )
         }
-        false => Act::Answer(RED.to_owned()),
+        false => Act::Answer(if asks_serial(asked) { SERIAL } else { RED }.to_owned()),
     }
+}
+
+/// Whether a serial number is asked for.
+fn asks_serial(asked: &crate::support::engine_server::Asked) -> bool {
+    String::from_utf8_lossy(&asked.body).contains("serial number")
 }
 
 /// Runs `engine WHAT` with an engine at `url`: the exit code, and what was printed.
@@ -48,9 +55,14 @@ fn a_good_engine_is_told_as_such() {
     let server = EngineServer::start(|asked, _| red(asked));
     let (code, text) = check(&server);
     assert_eq!(code, Some(0), "{text}");
-    for words in
-        ["\"tiny-vl\" is served", "answered by tiny-vl", "the picture is red", "probability"]
-    {
+    let all = [
+        "\"tiny-vl\" is served",
+        "answered by tiny-vl",
+        "the picture is red",
+        "probability",
+        "ok    serial     the answer is {\"legible\":false,\"serial\":null}",
+    ];
+    for words in all {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(!text.contains("BAD"), "{text}");
@@ -108,6 +120,19 @@ fn what_stations_can_do_without_is_a_note() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("note  picture") && text.contains("note  logprobs"), "{text}");
     assert!(text.contains("accept_without_confidence"), "{text}");
+}
+
+#[test]
+fn a_server_without_patterns_is_told_with_what_serves_them() {
+    let server = EngineServer::start(|asked, _| match asks_serial(asked) {
+        true => error(400, "The JSON schema contains features that are not supported."),
+        false => red(asked),
+    });
+    let (code, text) = check(&server);
+    assert_eq!(code, Some(0), "stations without serial numbers can use it: {text}");
+    for words in ["ok    schema", "note  serial", "not supported", "disable_any_whitespace"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
 }
 
 #[test]
