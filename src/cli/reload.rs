@@ -17,8 +17,8 @@ Examples:
   kill -HUP $(pidof inspectd)                          (the same; what came of it is in the log)
 
 What a running daemon can take: stations whose file is new or gone; everything in a station's file but the kind
-of its trigger, a photo eye, `queue_parts`, [plc], [gpio], [modbus], [footage] and the list of expected serials;
-recipes; [retention]; the level of [log]. For anything else it is refused and says so: then
+of its trigger, a photo eye, [plc], [gpio], [modbus] and [footage]; recipes; lists of expected serials; [engines];
+[retention]; the level of [log]. For anything else it is refused and says so: then
 `systemctl restart inspectd`. Either way no part is lost, and what waits for the broker goes on waiting.";
 
 /// Each station's thread has half a minute.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::desk::Desk;
+use super::engines::Ways;
 use super::filming;
 use super::line::Line;
 use super::outputs::Outputs;
@@ -51,14 +52,18 @@ impl Floor {
     ///
     /// # Errors
     /// What cannot be opened; then nothing of it stays open.
-    pub fn set_up(&self, station: &Arc<Station>) -> Result<(Arc<Member>, Line), DaemonError> {
+    pub fn set_up(
+        &self,
+        station: &Arc<Station>,
+        ways: &Ways,
+    ) -> Result<(Arc<Member>, Line), DaemonError> {
         self.take_up_list(station)?;
         let (watcher, clock) = (Arc::clone(&self.watcher), Arc::clone(&self.clock));
         let desk = Arc::new(Desk::open(station, self.store.clone(), watcher, clock)?);
         desk.expect_with(self.expect_handler());
         let clips = filming::begin_clips(station, self.clerk.device(), &self.store)?;
         let outputs = self.outputs.open_for(&desk)?;
-        let line = Line::open(&desk, clips.clone(), self)?;
+        let line = Line::open(&desk, clips.clone(), (self, ways))?;
         let changer = line.changer();
         Ok((Arc::new(Member::new(desk, changer, clips, outputs)), line))
     }
@@ -67,13 +72,30 @@ impl Floor {
         self.options.expect.clone().unwrap_or_else(|| Arc::new(self.lists.clone()))
     }
 
-    /// Takes up its list of expected serials where it was.
-    fn take_up_list(&self, station: &Station) -> Result<(), DaemonError> {
-        let Some(rule) = &station.rules.serial else { return Ok(()) };
+    /// Takes up its list of expected serials, where it was unless its file is another now.
+    ///
+    /// # Errors
+    /// What commands made of the list cannot be read.
+    pub fn take_up_list(&self, station: &Station) -> Result<(), DaemonError> {
+        let Some(rule) = &station.rules.serial else {
+            self.lists.give_up(&station.name);
+            return Ok(());
+        };
         let taken = self.lists.take_up(&self.database, &station.name, rule, Access::Write);
         if taken.map_err(|why| DaemonError::Other(why.to_string()))? {
             telemetry::expected_list_outdated(&station.name);
         }
         Ok(())
+    }
+
+    /// Whether [`Floor::take_up_list`] can do that; nothing is changed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_list(&self, station: &Station) -> Result<(), DaemonError> {
+        let rules = station.rules.serial.iter().map(|rule| (station.name.as_str(), rule));
+        ExpectedLists::open(&self.database, rules, Access::Read)
+            .map(drop)
+            .map_err(|why| DaemonError::Other(why.to_string()))
     }
 }

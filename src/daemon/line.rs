@@ -8,6 +8,7 @@ mod adopt;
 mod arrivals;
 mod open;
 mod orders;
+mod way;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use super::Stop;
 use super::admission::{Admission, Admitted};
 use super::camera_watch::{CameraWatch, Told};
-use super::desk::{Desk, Hand, InHand, Order};
+use super::desk::{Desk, Hand, Order};
 use super::eye::{EyeReader, EyeWatch};
 use super::recorder::Recorder;
 use super::replay::Played;
@@ -60,6 +61,8 @@ pub struct Line {
     clerk: Clerk,
     admission: Admission,
     waiting: Arc<AtomicUsize>,
+    /// Where its parts go.
+    way: Way,
     watch: CameraWatch,
     /// The camera delivers nothing.
     is_blind: bool,
@@ -87,14 +90,7 @@ pub struct Ended {
 }
 
 pub use adopt::{Change, Changer};
-
-/// Where parts and records go.
-pub struct Out<'o> {
-    /// To the model. Bounded by the places that each station has.
-    pub parts: &'o flume::Sender<InHand>,
-    /// Into the record.
-    pub recorder: &'o Recorder,
-}
+use way::Way;
 
 impl Line {
     /// The station's name.
@@ -102,74 +98,71 @@ impl Line {
         &self.station.name
     }
 
-    /// The engine elsewhere that its station asks, if it asks one.
-    pub fn engine(&self) -> Option<&String> {
-        self.station.engine.as_ref().map(|used| &used.name)
-    }
-
     /// Runs until the camera ends, the station is taken out of the configuration, or the daemon stops.
-    pub fn run(mut self, out: &Out<'_>) -> Ended {
-        let Some(reader) = self.eye_reader.take() else { return self.look(out) };
+    pub fn run(mut self, recorder: &Recorder) -> Ended {
+        let Some(reader) = self.eye_reader.take() else { return self.look(recorder) };
         thread::scope(|scope| {
             scope.spawn(move || reader.run());
-            self.look(out)
+            self.look(recorder)
         })
     }
 
-    fn look(mut self, out: &Out<'_>) -> Ended {
-        self.tell_camera(None, out);
+    fn look(mut self, recorder: &Recorder) -> Ended {
+        self.tell_camera(None, recorder);
         while !self.stop.is_set() && !self.stop.all_triggered() {
             self.pulse.beat();
             self.tell_desk();
-            self.take_change(out);
+            self.take_change(recorder);
             if self.leaves {
                 break;
             }
-            self.take_orders(out);
-            self.take_arrivals(out);
-            self.wait_for_model();
+            self.take_orders(recorder);
+            self.take_arrivals(recorder);
+            self.pass_parts_on(recorder);
+            self.wait_for_model(recorder);
             let delivery = match self.view.next(LOOK_AROUND) {
                 Played::Delivery(delivery) => delivery,
                 Played::Order(order) => {
-                    self.order_again(&order, out);
+                    self.order_again(&order, recorder);
                     continue;
                 }
                 Played::Eye(heard) => {
                     let seen = self.eye.as_mut().map(|eye| eye.hear_again(heard.signal));
-                    self.pass_on(seen.unwrap_or_default(), out);
+                    self.pass_on(seen.unwrap_or_default(), recorder);
                     continue;
                 }
             };
             match delivery {
-                Delivery::Frame(frame) => self.see(&frame, out),
-                Delivery::NoFrame => self.record_old_loss(out),
+                Delivery::Frame(frame) => self.see(&frame, recorder),
+                Delivery::NoFrame => self.record_old_loss(recorder),
                 // Its first frame follows, and tells.
                 Delivery::Back => {
                     self.film(|film, at| film.back(at));
                     telemetry::camera_back(&self.station.name);
                 }
-                Delivery::Lost { kind, reason } => self.lose(kind, &reason, out),
+                Delivery::Lost { kind, reason } => self.lose(kind, &reason, recorder),
                 Delivery::Ended => {
                     telemetry::camera_ended(&self.station.name);
                     self.film(|film, at| film.ended(at));
                     let events = self.trigger.interrupt("the pictures ended");
-                    self.handle(events, out);
+                    self.handle(events, recorder);
                     if !self.goes_on() {
                         self.watch.ended(&self.clock.now());
-                        self.tell_camera(Some(false), out);
+                        self.tell_camera(Some(false), recorder);
                         break;
                     }
                 }
             }
         }
         self.view.stop();
-        self.give_up_orders(out);
-        self.give_up_arrivals(out);
+        self.give_up_orders(recorder);
+        self.give_up_arrivals(recorder);
+        self.send_all_parts(recorder);
         if let Some(film) = self.film.take() {
             let totals = film.end("the station stopped", self.clock.now());
             telemetry::footage_kept(&self.station.name, totals.frames, totals.dropped);
         }
-        let has_left = self.leaves && self.finish_parts(out);
+        let has_left = self.leaves && self.finish_parts(recorder);
         let all = self.watch.total(self.view.counts());
         Ended { delivered: all.delivered, dropped: all.dropped, has_left }
     }
@@ -182,10 +175,11 @@ impl Line {
     }
 
     /// Footage that sets the time goes on when the model has nothing in hand.
-    fn wait_for_model(&self) {
-        let waiting = || self.orders.as_ref().map_or(0, Orders::waiting);
-        while self.view.sets_time() && self.desk.in_hand() > waiting() && !self.stop.is_set() {
+    fn wait_for_model(&mut self, recorder: &Recorder) {
+        let waiting = |line: &Line| line.orders.as_ref().map_or(0, Orders::waiting);
+        while self.view.sets_time() && self.desk.in_hand() > waiting(self) && !self.stop.is_set() {
             self.pulse.beat();
+            self.pass_parts_on(recorder);
             thread::sleep(LOOK_AGAIN);
         }
     }
@@ -200,9 +194,9 @@ impl Line {
     }
 
     /// Tells how the camera is; `delivers`: where that has changed.
-    fn tell_camera(&mut self, delivers: Option<bool>, out: &Out<'_>) {
+    fn tell_camera(&mut self, delivers: Option<bool>, recorder: &Recorder) {
         let message = self.watch.message(self.view.counts(), &self.clock.now());
-        out.recorder.camera(&self.station.name, delivers, message);
+        recorder.camera(&self.station.name, delivers, message);
     }
 
     /// Keeps what whoever looks at the daemon sees of the camera.
@@ -216,20 +210,20 @@ impl Line {
         });
     }
 
-    fn see(&mut self, frame: &Arc<Frame>, out: &Out<'_>) {
+    fn see(&mut self, frame: &Arc<Frame>, recorder: &Recorder) {
         fault::point(fault::FRAME_SEEN);
         if let Some(told) = self.watch.frame(&frame.captured) {
-            self.tell_camera((told == Told::Change).then_some(true), out);
+            self.tell_camera((told == Told::Change).then_some(true), recorder);
         }
         if std::mem::take(&mut self.is_blind) {
             self.unrecorded_loss = None;
             self.desk.change(|contract, now| contract.camera_back(now));
         }
         // What arrived while the frame was waited for may be older than it.
-        self.take_orders(out);
-        self.take_arrivals(out);
+        self.take_orders(recorder);
+        self.take_arrivals(recorder);
         let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.see(frame));
-        self.pass_on(seen, out);
+        self.pass_on(seen, recorder);
         if let Some(film) = &self.film {
             film.frame(frame);
         }
@@ -242,39 +236,39 @@ impl Line {
         }
         let served = self.orders.as_mut().map_or_else(Vec::new, |orders| orders.see(frame));
         for (order, shot) in served {
-            self.serve(order, shot, out);
+            self.serve(order, shot, recorder);
         }
         let events = self.trigger.see(frame);
-        self.handle(events, out);
+        self.handle(events, recorder);
     }
 
-    fn lose(&mut self, kind: LossKind, reason: &str, out: &Out<'_>) {
+    fn lose(&mut self, kind: LossKind, reason: &str, recorder: &Recorder) {
         self.is_blind = true;
         self.film(|film, at| film.lost(kind.as_str(), reason, at));
         self.watch.lost(kind, reason, &self.clock.now());
-        self.tell_camera(Some(false), out);
+        self.tell_camera(Some(false), recorder);
         if let Some(orders) = &mut self.orders {
             orders.forget_frame();
         }
         let events = self.trigger.interrupt(reason);
         if self.desk.change(|contract, now| contract.camera_lost(reason, now)) {
             telemetry::camera_lost(&self.station.name, kind.as_str(), reason);
-            self.record_loss(reason, out);
+            self.record_loss(reason, recorder);
         } else {
             // A line that stands still is no alarm.
             self.unrecorded_loss = Some((kind, reason.to_owned()));
         }
-        self.handle(events, out);
+        self.handle(events, recorder);
     }
 
     /// The camera was lost while the line stood, and the line runs again without it.
-    fn record_old_loss(&mut self, out: &Out<'_>) {
+    fn record_old_loss(&mut self, recorder: &Recorder) {
         if self.unrecorded_loss.is_some()
             && self.desk.is_producing()
             && let Some((kind, reason)) = self.unrecorded_loss.take()
         {
             telemetry::camera_lost(&self.station.name, kind.as_str(), &reason);
-            self.record_loss(&reason, out);
+            self.record_loss(&reason, recorder);
         }
     }
 
@@ -295,7 +289,7 @@ impl Line {
     }
 
     /// What the station's own trigger saw.
-    fn handle(&mut self, events: Vec<Event>, out: &Out<'_>) {
+    fn handle(&mut self, events: Vec<Event>, recorder: &Recorder) {
         for event in events {
             if !self.desk.inspects() {
                 self.desk.ignore();
@@ -317,47 +311,45 @@ impl Line {
             part.show(frame, more);
             part.missed = missed.or(changing.err());
             match part.missed {
-                None => self.send(part, None, out),
-                Some(_) => self.miss(&part, None, out),
+                None => self.send(part, None, recorder),
+                Some(_) => self.miss(&part, None, recorder),
             }
         }
     }
 
     /// Sends a part to the model, or records at once why not. A part that was asked for has its place
     /// in hand already.
-    fn send(&mut self, mut part: Part, hand: Option<Hand>, out: &Out<'_>) {
+    fn send(&mut self, mut part: Part, hand: Option<Hand>, recorder: &Recorder) {
         let is_turn = self.admission.is_turn();
         if is_turn {
-            part.ticket = self.take_place(out);
+            part.ticket = self.take_place(recorder);
         }
         if let Admitted::Record(reason) = self.admission.decide(is_turn, part.ticket.is_some()) {
             part.missed = Some(reason);
-            return self.miss(&part, hand.as_ref(), out);
+            return self.miss(&part, hand.as_ref(), recorder);
         }
         let hand = hand.unwrap_or_else(|| self.desk.begin(&part));
-        let sent = out.parts.send(InHand { part, hand });
-        if let Err(flume::SendError(InHand { mut part, hand })) = sent {
-            part.missed = Some(Reason::new("stopped", "The model's thread has ended."));
-            self.miss(&part, Some(&hand), out);
-        }
+        let closed = self.way.send(part, hand);
+        self.miss_all(closed, recorder);
     }
 
     /// One of the station's places in the queue. Footage waits until there is one.
-    fn take_place(&self, out: &Out<'_>) -> Option<Ticket> {
+    fn take_place(&mut self, recorder: &Recorder) -> Option<Ticket> {
         loop {
             let place = Ticket::take(&self.waiting, self.station.queue_parts);
-            if place.is_some() || !self.admission.is_patient() || out.parts.is_disconnected() {
+            if place.is_some() || !self.admission.is_patient() || self.way.is_closed() {
                 self.pulse.beat();
                 return place;
             }
             // It waits for the model, which has a pulse of its own.
             self.pulse.rest();
+            self.pass_parts_on(recorder);
             thread::sleep(LOOK_AGAIN);
         }
     }
 
-    fn miss(&self, part: &Part, hand: Option<&Hand>, out: &Out<'_>) {
-        let inspection = self.clerk.missed(part, out.recorder);
+    fn miss(&self, part: &Part, hand: Option<&Hand>, recorder: &Recorder) {
+        let inspection = self.clerk.missed(part, recorder);
         match &part.missed {
             Some(reason) if reason.code == NOT_SAMPLED => {
                 telemetry::part_not_sampled(&self.station.name, &part.part_id);
@@ -368,21 +360,21 @@ impl Line {
             }
         }
         match hand {
-            Some(hand) => hand.record(inspection, out.recorder),
-            None => out.recorder.record(&inspection),
+            Some(hand) => hand.record(inspection, recorder),
+            None => recorder.record(&inspection),
         };
     }
 
     /// A loss is a record of its own: whoever reads the log must see that the line was blind.
-    fn record_loss(&mut self, reason: &str, out: &Out<'_>) {
-        self.record_unknown("camera_lost", reason, out);
+    fn record_loss(&mut self, reason: &str, recorder: &Recorder) {
+        self.record_unknown("camera_lost", reason, recorder);
     }
 
     /// Parts may have gone by of which nothing is known.
-    fn record_unknown(&mut self, code: &'static str, text: &str, out: &Out<'_>) {
+    fn record_unknown(&mut self, code: &'static str, text: &str, recorder: &Recorder) {
         let (job_id, station, _) = self.desk.next_job();
         let mut part = Part::new(&station, job_id, "unknown".to_owned(), self.clerk.now());
         part.missed = Some(Reason::new(code, text));
-        self.miss(&part, None, out);
+        self.miss(&part, None, recorder);
     }
 }

@@ -69,7 +69,7 @@ pub use loading::{Loaded, load_engine, load_within_memory, use_threads};
 pub use stop::{Stop, on_signal};
 
 use connect::{Wires, runtime};
-use engines::Engines;
+use engines::{Asking, Opened};
 use floor::Floor;
 use outputs::Outputs;
 use recorder::{Office, Recorder};
@@ -180,11 +180,11 @@ pub fn serve<M: Model + Send>(
     let run = describe_run(settings, stations, &decider);
     let device = run.computes_on.clone();
     let clerk = Clerk::new(Arc::clone(&clock), &settings.device, decider, &run.program_sha256);
-    let engines = Engines::open(settings, stations)?;
+    let (opened, ours) = Opened::new(settings, stations)?;
     // All cameras first: a daemon that cannot see must say so before it says that it is ready.
     let floor = lay_floor(settings, options, &store, &clerk)?;
     let (stop, vitals) = (Arc::clone(&floor.stop), Arc::clone(&floor.vitals));
-    let ready = stations.iter().map(|station| floor.set_up(station));
+    let ready = stations.iter().map(|station| floor.set_up(station, opened.ways()));
     let (members, lines): (Vec<_>, Vec<_>) =
         ready.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let roster = Arc::new(Roster::from(members));
@@ -207,6 +207,13 @@ pub fn serve<M: Model + Send>(
     }));
     let (watcher, outputs) = (Arc::clone(&floor.watcher), Arc::clone(&floor.outputs));
     let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), floor.lists.clone()));
+    let engines = Arc::new(opened.begin(Asking {
+        recorder: Arc::clone(&recorder),
+        stop: Arc::clone(&stop),
+        clerk: clerk.clone(),
+        ledger: Arc::clone(&ledger),
+        turns: Arc::default(),
+    }));
     let (starter, joining) = Starter::new(&roster, &stop);
     let crew = Crew {
         roster: Arc::clone(&roster),
@@ -214,11 +221,10 @@ pub fn serve<M: Model + Send>(
         joining,
         news: wires.news(),
         recorder: Arc::clone(&recorder),
-        engines: engines.names(),
+        engines: Arc::clone(&engines),
     };
     let reloader = options.renewal.clone().map(|renewal| {
-        let stations = stations.iter().map(|station| Station::clone(station)).collect();
-        let current = (settings.clone(), stations, run);
+        let current = (settings.clone(), stations.to_vec(), run);
         Arc::new(Reloader::new(renewal, crew, caller, store.clone(), current))
     });
     let model_path = settings.model.path.display().to_string();
@@ -250,16 +256,16 @@ pub fn serve<M: Model + Send>(
     let inspector = Inspector::new(model, clerk.clone()).with_ledger(Arc::clone(&ledger));
     let keep = || keeper::run(&store, settings.store.retention, &calls);
     let beside = Beside {
+        engines: &engines,
         watcher: &watcher,
         clerk: &clerk,
         commands: wires.commands.as_deref(),
         outputs: &outputs,
         vitals: &vitals,
         reloader,
-        ledger: &ledger,
     };
-    let crowd = (starter, lines, engines);
-    let seen = work(crowd, inspector, &recorder, &stop, &runtime, &beside, keep);
+    let seen =
+        work((starter, lines), (inspector, &ours), &recorder, &stop, &runtime, &beside, keep);
     roster.all().iter().for_each(|member| member.end_clips());
     let summary = conclude(&recorder, wires, &store, &runtime);
     let (frames_delivered, frames_dropped) = seen?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use super::desk::InHand;
-use super::line::{Ended, Line, Out};
+use super::engines::Engines;
+use super::line::{Ended, Line};
 use super::outputs::Outputs;
 use super::recorder::Recorder;
 use super::roster::Roster;
@@ -29,14 +29,6 @@ impl Joining {
     pub fn start(&self, line: Line) -> bool {
         self.lines.send(line).is_ok()
     }
-}
-
-/// Where the parts of lines go.
-pub struct Ways {
-    /// To the device's own model.
-    pub own: flume::Sender<InHand>,
-    /// To engines elsewhere, by their names.
-    pub elsewhere: BTreeMap<String, flume::Sender<InHand>>,
 }
 
 /// Starts lines, and knows when the last one has ended.
@@ -67,22 +59,21 @@ impl Starter {
         self,
         scope: &'s Scope<'s, 'e>,
         lines: Vec<Line>,
-        ways: Ways,
+        engines: &Engines,
         (recorder, outputs): (&'e Recorder, &'e Outputs),
     ) -> (u64, u64) {
         let Starter { roster, stop, later, _open, more } = self;
+        let _closed = Closes(engines);
         let (tell, told) = flume::unbounded();
         let mut running = Running::new();
         let mut number = 0;
         let mut start = |line: Line, running: &mut Running<'s>| {
-            let way = line.engine().and_then(|name| ways.elsewhere.get(name));
-            let parts = way.unwrap_or(&ways.own).clone();
             number += 1;
             let says = Says { number, tell: tell.clone() };
             let name = line.name().to_owned();
             let run = move || {
                 let _says = says;
-                line.run(&Out { parts: &parts, recorder })
+                line.run(recorder)
             };
             running.insert(number, (name, scope.spawn(run)));
             outputs.run_lines(scope);
@@ -128,6 +119,15 @@ impl Starter {
 fn wait_for_more<'m>(more: &'m Mutex<()>, stop: &Stop) -> Option<MutexGuard<'m, ()>> {
     // A run that was asked to end does not wait for anybody.
     (!stop.is_set()).then(|| more.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Whoever holds no line hands in no part.
+struct Closes<'e>(&'e Engines);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// What happens next.

@@ -7,19 +7,19 @@ use std::time::Duration;
 use super::DaemonError;
 use super::commands::Commands;
 use super::desk::InHand;
-use super::engines::{self, Engines, Errand, Intake, Queue, Turns, Work};
+use super::engines::{self, Engines, Ours, Turns, Work};
 use super::line::Line;
 use super::outputs::Outputs;
 use super::picture_watch::PictureWatch;
 use super::recorder::Recorder;
 use super::reload::{self, Reloader};
-use super::starter::{Starter, Ways};
+use super::starter::Starter;
 use super::stop::{self, Stop};
 use super::vitals::{Pulse, Vitals};
 use super::watcher::Watcher;
 use crate::fault;
 use crate::inspection::Inspection;
-use crate::inspector::{Clerk, Inspector, Model, RemoteModel, SerialLedger};
+use crate::inspector::{Clerk, Inspector, Model};
 use crate::verdict::Reason;
 use crate::vlm::progress;
 
@@ -28,30 +28,26 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// What works beside the lines and the model.
 pub struct Beside<'b> {
+    pub engines: &'b Engines,
     pub watcher: &'b Watcher,
     pub clerk: &'b Clerk,
     pub commands: Option<&'b Commands>,
     pub outputs: &'b Outputs,
     pub vitals: &'b Vitals,
     pub reloader: Option<Arc<Reloader>>,
-    pub ledger: &'b Arc<dyn SerialLedger>,
 }
 
-/// Runs the threads of `lines`, of the engines that they ask and of the model to their end; answers the frames delivered and dropped.
+/// Runs the threads of `lines` and of the model to their end, and waits for those of engines; answers the frames delivered and dropped.
 pub fn work<M: Model + Send>(
-    (starter, lines, engines): (Starter, Vec<Line>, Engines),
-    mut inspector: Inspector<M>,
+    (starter, lines): (Starter, Vec<Line>),
+    (mut inspector, ours): (Inspector<M>, &Ours),
     recorder: &Recorder,
     stop: &Arc<Stop>,
     runtime: &tokio::runtime::Runtime,
     beside: &Beside<'_>,
     keep: impl FnOnce() + Send,
 ) -> Result<(u64, u64), DaemonError> {
-    let (own, parts) = flume::unbounded::<InHand>();
-    let (queues, elsewhere, errands) = engines.into_queues();
-    let ways = Ways { own, elsewhere };
-    let turns = Turns::default();
-    let (turns, here) = (&turns, Here { recorder, stop });
+    let (engines, here) = (beside.engines, Here { recorder, stop });
     let signals = runtime.spawn(stop::on_signal(Arc::clone(stop)));
     let hangups = runtime.spawn(reload::on_signal(beside.reloader.clone()));
     let vitals = beside.vitals;
@@ -62,20 +58,12 @@ pub fn work<M: Model + Send>(
         scope.spawn(|| beside.commands.map(|it| it.run(&vitals.pulse("commands"))));
         let outputs = beside.outputs;
         outputs.run(scope);
-        let watched = scope.spawn(move || starter.run(scope, lines, ways, (recorder, outputs)));
+        let watched = scope.spawn(move || starter.run(scope, lines, engines, (recorder, outputs)));
         scope.spawn(keep);
         let _ends = recorder.keeping();
         let pulse = vitals.pulse_with("model", progress::steps);
-        for Queue { model, intake } in queues {
-            let intake = Arc::new(intake);
-            for _ in 0..model.engine().options().parallel {
-                let (model, intake) = (model.clone(), Arc::clone(&intake));
-                let inspector = Inspector::new(model, beside.clerk.clone())
-                    .with_ledger(Arc::clone(beside.ledger));
-                scope.spawn(move || inspect_elsewhere(&intake, turns, inspector, here));
-            }
-        }
-        inspect_all(&parts, &errands, turns, &mut inspector, here, &pulse);
+        inspect_all(ours, engines.turns(), &mut inspector, here, &pulse);
+        engines.join();
         let seen = watched.join().unwrap_or_default();
         beside.watcher.close();
         if let Some(commands) = beside.commands {
@@ -95,15 +83,16 @@ pub fn work<M: Model + Send>(
 
 /// Where records go, and whether they still are to be.
 #[derive(Clone, Copy)]
-struct Here<'h> {
-    recorder: &'h Recorder,
-    stop: &'h Stop,
+pub(super) struct Here<'h> {
+    /// Where they go.
+    pub recorder: &'h Recorder,
+    /// What ends the run.
+    pub stop: &'h Stop,
 }
 
 /// The model's thread: looks at parts, and answers for engines that failed, until every line has ended.
 fn inspect_all<M: Model>(
-    parts: &flume::Receiver<InHand>,
-    errands: &flume::Receiver<Errand>,
+    ours: &Ours,
     turns: &Turns,
     inspector: &mut Inspector<M>,
     here: Here<'_>,
@@ -111,7 +100,7 @@ fn inspect_all<M: Model>(
 ) {
     loop {
         pulse.rest();
-        let Some(work) = engines::next_work(parts, errands) else { return };
+        let Some(work) = engines::next_work(&ours.parts, &ours.errands) else { return };
         pulse.beat();
         match work {
             Work::Errand(errand) => errand.run(inspector),
@@ -132,27 +121,14 @@ async fn tick(pulse: Arc<Pulse>) {
     }
 }
 
-/// One of the threads of an engine elsewhere: the same. It has no pulse, as no question waits longer than its
-/// time-out.
-fn inspect_elsewhere(
-    intake: &Intake,
-    turns: &Turns,
-    mut inspector: Inspector<RemoteModel>,
-    here: Here<'_>,
-) {
-    while let Some((part, place)) = intake.take(turns) {
-        inspect(part, &mut inspector, &|| place.enter(), here);
-    }
-}
-
 /// Looks at one part and records it. `enter` waits for its turn to be judged and recorded.
-fn inspect<'t, M: Model>(
+pub(super) fn inspect<'t, M: Model>(
     in_hand: InHand,
     inspector: &mut Inspector<M>,
     enter: &dyn Fn() -> MutexGuard<'t, PictureWatch>,
     here: Here<'_>,
 ) {
-    let (InHand { mut part, hand }, Here { recorder, stop }) = (in_hand, here);
+    let (InHand { mut part, hand, on_way }, Here { recorder, stop }) = (in_hand, here);
     if stop.is_set() && !stop.all_triggered() {
         // The part in hand was finished; those that still wait are recorded, not dropped.
         let stopped = Reason::new("stopped", "The daemon was stopped before it looked.");
@@ -175,6 +151,7 @@ fn inspect<'t, M: Model>(
     // The ticket before the place: who is told that there is a place finds one.
     drop(part);
     drop(hand);
+    drop(on_way);
 }
 
 /// Whether the model answered anything; `None` if it had no chance to.

@@ -65,8 +65,8 @@ impl ExpectedLists {
         Ok((all, outdated))
     }
 
-    /// Takes up the list of one more station, if it has one, as [`ExpectedLists::open`] does. `true`: its kept list was
-    /// outdated.
+    /// Takes up the list of one more station, or of one whose `rule` is another now, as [`ExpectedLists::open`] does; a
+    /// station whose rule names none has none any more. `true`: its kept list was outdated.
     ///
     /// # Errors
     /// As there.
@@ -77,16 +77,23 @@ impl ExpectedLists {
         rule: &SerialRule,
         access: Access,
     ) -> Result<bool, OpenError> {
+        // Held meanwhile: no command may change what was read already.
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if rule.expected.is_none() {
+            all.remove(station);
             return Ok(false);
         }
         let dir = database.parent().unwrap_or(Path::new("")).join(DIR);
         let failed = |why| OpenError { station: station.to_owned(), why };
         let (list, is_outdated) =
             ExpectedSerials::open(&dir, station, rule, access).map_err(failed)?;
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(station.to_owned(), Arc::new(list));
         Ok(is_outdated)
+    }
+
+    /// `station` has no list any more.
+    pub fn give_up(&self, station: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(station);
     }
 
     /// The list of `station`, if it has one.
@@ -96,7 +103,9 @@ impl ExpectedLists {
 
     /// Carries out the command in `payload` for `station`.
     pub fn apply(&self, station: &str, payload: &[u8]) -> Result<Reply, Refusal> {
-        let list = self.get(station).ok_or_else(|| Refusal::NoStation(short(station)))?;
+        // Held meanwhile: the list must still be the station's when the disk has the change.
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let list = all.get(station).ok_or_else(|| Refusal::NoStation(short(station)))?;
         list.apply(ExpectCommand::parse(payload)?)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Instant;
 
+use inspectd::inspection::Inspection;
 use inspectd::store::verify::{VerifyOptions, verify};
 use inspectd::store::{Reader, Record};
+use inspectd::verdict::Outcome;
 
-use crate::support::mosquitto::DEADLINE;
+use crate::support::reload::wait_until;
 use crate::support::service::Service;
 use crate::support::station::Site;
 
@@ -26,14 +27,6 @@ fn digests(site: &Site) -> Vec<String> {
         }
     }
     seen
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < until, "never: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 fn reload(service: &Service) -> (Option<i32>, String) {
@@ -67,13 +60,13 @@ fn a_good_one_is_taken_and_a_bad_one_refused_while_parts_go_on() {
     let bad = fs::read_to_string(&station).unwrap();
 
     // What takes a restart is refused, too, and named.
-    fs::write(&station, first.replace("queue_parts = 8", "queue_parts = 9")).unwrap();
+    fs::write(&station, format!("{first}[footage]\n")).unwrap();
     let main = fs::read_to_string(&site.file).unwrap();
     fs::write(&site.file, format!("{main}[postgres]\nhost = \"127.0.0.1\"\n")).unwrap();
     let (code, text) = reload(&service);
     fs::write(&site.file, main).unwrap();
     assert_eq!(code, Some(2), "{text}");
-    for part in ["restart", "[postgres]", "station \"demo\": `queue_parts`"] {
+    for part in ["restart", "[postgres]", "station \"demo\": [footage]"] {
         assert!(text.contains(part), "{text}");
     }
     let main = fs::read_to_string(&site.file).unwrap();
@@ -159,4 +152,58 @@ fn what_one_station_cannot_take_no_station_takes() {
         }
     }
     assert!(service.stop().0.success());
+}
+
+#[test]
+fn places_and_expected_serials_are_others_from_one_part_to_the_next() {
+    let site = Site::of_pictures(None);
+    site.edit("repeat = true\nrealtime = false\n", "repeat = true\ninterval_ms = 150\n");
+    let list = site.dir.path().join("stations/serials.txt");
+    fs::write(&list, "AAAAAAAA\n").unwrap();
+    let rules = "[rules]\n[rules.serial]\nexpected = \"serials.txt\"\nunexpected = \"fail\"\n";
+    site.edit("[rules]\n", rules);
+    let mut service = Service::start(&site, None, &[]);
+    service.wait_for("READY=1");
+    let looks = || records(&site).into_iter().map(|record| record.inspection().expect("whole"));
+    let codes = |look: &Inspection| -> Vec<String> {
+        look.verdict.reasons.iter().map(|reason| reason.code.to_string()).collect()
+    };
+    let is_unexpected = |look: &Inspection| codes(look).contains(&"serial_unexpected".to_owned());
+    wait_until("every serial that is read is unexpected", || {
+        looks().any(|look| is_unexpected(&look))
+    });
+    assert!(looks().all(|look| look.verdict.outcome != Outcome::Pass));
+
+    // The list as the belt needs it: what the parts have that it shows.
+    let read: BTreeSet<String> = looks().filter_map(|look| serial(&look)).collect();
+    fs::write(&list, read.iter().map(|serial| format!("{serial}\n")).collect::<String>()).unwrap();
+    let station = site.dir.path().join("stations/demo.toml");
+    let text = fs::read_to_string(&station).unwrap();
+    fs::write(&station, text.replace("queue_parts = 8", "queue_parts = 3")).unwrap();
+    let (code, told) = reload(&service);
+    let expected = "station \"demo\": queue_parts, expected serials\n";
+    assert_eq!((code, told.as_str()), (Some(0), expected));
+    let now = jiff::Timestamp::now();
+    wait_until("a serial that is expected now", || {
+        looks().any(|look| {
+            look.times.triggered.wall > now
+                && serial(&look).is_some_and(|serial| read.contains(&serial))
+                && !is_unexpected(&look)
+        })
+    });
+    let top = service.command(&["top", "--json"]);
+    let state: serde_json::Value = serde_json::from_slice(&top.stdout).expect("JSON");
+    assert_eq!(state["stations"][0]["queue_places"], 3, "{state}");
+
+    // A list that cannot be is refused, and the one before holds.
+    fs::write(&list, [0xff, 0xfe, b'\n']).unwrap();
+    let (code, told) = reload(&service);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("serials.txt"), "{told}");
+    assert!(service.stop().0.success());
+}
+
+/// The serial that was read, whatever became of it.
+fn serial(look: &Inspection) -> Option<String> {
+    look.serial_facts.first().map(|facts| facts.reading.clone())
 }

@@ -2,32 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use inspectd::inspection::Inspection;
-use inspectd::store::Reader;
-use inspectd::store::verify::{VerifyOptions, verify};
 use inspectd::verdict::Outcome;
 use serde_json::{Value, json};
 
-use crate::support::mosquitto::{DEADLINE, Mosquitto, free_port};
+use crate::support::mosquitto::{Mosquitto, free_port};
 use crate::support::plc::{self, Controller, Running, Say, log, newest};
+use crate::support::reload::{
+    file, goes_on, nothing_is_lost, of, ok, refused, site_of_pictures, wait_until,
+};
 use crate::support::service::{Service, command};
 use crate::support::station::Site;
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < until, "never: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn file(site: &Site, station: &str) -> PathBuf {
-    site.dir.path().join(format!("stations/{station}.toml"))
-}
 
 /// Puts a station beside the first one, which differs in its name and as `change` says.
 fn add(site: &Site, station: &str, change: impl FnOnce(String) -> String) {
@@ -45,54 +32,12 @@ fn put_back(site: &Site, station: &str) {
     fs::rename(site.dir.path().join(station), file(site, station)).expect("it was put aside");
 }
 
-/// A site whose station looks at a picture some times a second.
-fn site_of_pictures(broker: Option<u16>) -> Site {
-    let site = Site::of_pictures(broker);
-    site.edit("repeat = true\nrealtime = false\n", "repeat = true\ninterval_ms = 150\n");
-    site
-}
-
-fn of(site: &Site, station: &str) -> Vec<Inspection> {
-    log(site).into_iter().filter(|look| look.station == station).collect()
-}
-
-/// Waits until the station has records of parts that were triggered after now.
-fn goes_on(site: &Site, station: &str) {
-    let now = jiff::Timestamp::now();
-    wait_until(&format!("parts of {station}"), || {
-        of(site, station).iter().any(|look| look.times.triggered.wall > now)
-    });
-}
-
-/// Every job of the station, from the first to the last, has a record; and the log is whole.
-fn nothing_is_lost(site: &Site, stations: &[&str]) {
-    for station in stations {
-        let jobs: BTreeSet<u64> = of(site, station).iter().map(|look| look.job_id).collect();
-        let last = *jobs.last().expect("some");
-        assert_eq!(jobs.len() as u64, last, "{station}: every part from 1 to the last");
-    }
-    let reader = Reader::open(&site.database()).expect("the log opens");
-    let report = verify(&reader, &VerifyOptions::default(), &mut |_, _| {}).expect("readable");
-    assert!(report.breaks.is_empty(), "{report:?}");
-}
-
 /// The names of the stations that a running daemon tells of.
 fn told_of(site: &Site) -> Vec<String> {
     let top = command(&site.file, &["top", "--json"]);
     let state: Value = serde_json::from_slice(&top.stdout).expect("JSON");
     let stations = state["stations"].as_array().expect("a list");
     stations.iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
-}
-
-fn ok(site: &Site, told: &str) {
-    let (code, text) = Running::reload(site);
-    assert_eq!((code, text.as_str()), (Some(0), told));
-}
-
-fn refused(site: &Site, parts: &[&str]) {
-    let (code, text) = Running::reload(site);
-    assert_eq!(code, Some(2), "{text}");
-    parts.iter().for_each(|part| assert!(text.contains(part), "no \"{part}\" in {text}"));
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct InHand {
     pub part: Part,
     /// Its place.
     pub hand: Hand,
+    /// Others see by it that the part is on its way.
+    pub on_way: Arc<()>,
 }
 
 impl Desk {

@@ -101,7 +101,8 @@ impl Desk {
         let (recipes, now) = (with_each_recipe(station), self.clock.now());
         let mut inner = self.lock();
         let was = inner.contract.active_index();
-        if !inner.contract.adopt(named(&recipes), station.deadline, &now) {
+        let bounds = (station.deadline, station.queue_parts);
+        if !inner.contract.adopt(named(&recipes), bounds, &now) {
             telemetry::recipe_gone(&self.name, was);
         }
         inner.recipes = recipes;

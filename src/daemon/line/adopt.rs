@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Admission, LOOK_AGAIN, Line, Out, View};
+use super::{Admission, LOOK_AGAIN, Line, View};
+use crate::daemon::desk::InHand;
+use crate::daemon::engines::Ways;
+use crate::daemon::recorder::Recorder;
 use crate::station::Station;
 use crate::trigger::{self, Focus, Trigger};
 
@@ -20,23 +23,26 @@ const REVOKED: u8 = 2;
 /// A new form of a line's station, or its end.
 pub struct Change {
     /// `None`: it is to be no station any more.
-    station: Option<Arc<Station>>,
+    becomes: Option<Becomes>,
     state: Arc<AtomicU8>,
     done: flume::Sender<Result<(), String>>,
 }
+
+/// What a line's station becomes, and where its parts go then.
+type Becomes = (Arc<Station>, flume::Sender<InHand>);
 
 /// Brings new forms of its station to a line, from another thread.
 #[derive(Clone)]
 pub struct Changer(flume::Sender<Change>);
 
 impl Changer {
-    /// Lets the line be as `station` says, and waits until it is. `Ok(false)`: the line has ended, and
-    /// there is nothing to change.
+    /// Lets the line be as `station` says, with one of these `ways`, and waits until it is. `Ok(false)`: the line has
+    /// ended, and there is nothing to change.
     ///
     /// # Errors
     /// Why the station could not become that; then it is as it was.
-    pub fn change(&self, station: &Arc<Station>) -> Result<bool, String> {
-        self.bring(Some(Arc::clone(station)))
+    pub fn change(&self, station: &Arc<Station>, ways: &Ways) -> Result<bool, String> {
+        self.bring(Some((Arc::clone(station), ways.of(station).clone())))
     }
 
     /// Lets the line end, and waits until it has closed its camera. Its parts in hand are finished, and then its thread
@@ -48,10 +54,10 @@ impl Changer {
         self.bring(None)
     }
 
-    fn bring(&self, station: Option<Arc<Station>>) -> Result<bool, String> {
+    fn bring(&self, becomes: Option<Becomes>) -> Result<bool, String> {
         let (done, answer) = flume::bounded(1);
         let state = Arc::new(AtomicU8::new(OPEN));
-        let change = Change { station, state: Arc::clone(&state), done };
+        let change = Change { becomes, state: Arc::clone(&state), done };
         if self.0.send(change).is_err() {
             return Ok(false);
         }
@@ -82,13 +88,16 @@ impl Line {
     }
 
     /// Takes a new form of the station, if there is one.
-    pub(super) fn take_change(&mut self, out: &Out<'_>) {
-        let Ok(Change { station, state, done }) = self.changes.try_recv() else { return };
+    pub(super) fn take_change(&mut self, recorder: &Recorder) {
+        let Ok(Change { becomes, state, done }) = self.changes.try_recv() else { return };
         if claim(&state, BEGUN) {
-            let told = match station {
-                Some(station) => self.adopt(station, out),
+            let told = match becomes {
+                Some((station, parts)) => {
+                    let adopted = self.adopt(station, recorder);
+                    adopted.map(|()| self.way.turn(&parts))
+                }
                 None => {
-                    self.leave(out);
+                    self.leave(recorder);
                     Ok(())
                 }
             };
@@ -99,21 +108,21 @@ impl Line {
 
     /// No part is taken any more, and the camera is free for others. What is seen of a part and not decided is
     /// `review`.
-    fn leave(&mut self, out: &Out<'_>) {
+    fn leave(&mut self, recorder: &Recorder) {
         let events = self.trigger.interrupt("the station was taken out of the configuration");
-        self.handle(events, out);
+        self.handle(events, recorder);
         self.view.stop();
         self.watch.opened_again(self.view.counts());
         self.view = View::Nothing;
-        self.give_up_orders(out);
-        self.give_up_arrivals(out);
+        self.give_up_orders(recorder);
+        self.give_up_arrivals(recorder);
         self.leaves = true;
     }
 
     /// Waits until the parts in hand have been recorded; `false`: the run ends before.
-    pub(super) fn finish_parts(&mut self, out: &Out<'_>) -> bool {
+    pub(super) fn finish_parts(&mut self, recorder: &Recorder) -> bool {
         self.watch.ended(&self.clock.now());
-        self.tell_camera(Some(false), out);
+        self.tell_camera(Some(false), recorder);
         // It waits for the model, which has a pulse of its own.
         self.pulse.rest();
         while self.desk.in_hand() > 0 && !self.stop.is_set() {
@@ -122,17 +131,17 @@ impl Line {
         self.desk.in_hand() == 0
     }
 
-    fn adopt(&mut self, new: Arc<Station>, out: &Out<'_>) -> Result<(), String> {
+    fn adopt(&mut self, new: Arc<Station>, recorder: &Recorder) -> Result<(), String> {
         let old = Arc::clone(&self.station);
         let mut trigger = None;
         if new.trigger != old.trigger {
             trigger = Some(Trigger::new(&new.trigger).map_err(|why| why.to_string())?);
         }
         if new.camera != old.camera && !self.view.is_footage() {
-            self.change_camera(&old, &new, out)?;
+            self.change_camera(&old, &new, recorder)?;
         } else if trigger.is_some() {
             let events = self.trigger.interrupt("the trigger was set up anew");
-            self.handle(events, out);
+            self.handle(events, recorder);
         }
         if let Some(trigger) = trigger {
             self.trigger = trigger;
@@ -146,7 +155,9 @@ impl Line {
             eye.refocus(focus());
         }
         let patient = !new.camera.realtime;
-        let counts = |station: &Station| (station.inspect_every, station.camera.realtime);
+        let counts = |station: &Station| {
+            (station.inspect_every, station.queue_parts, station.camera.realtime)
+        };
         if counts(&new) != counts(&old) {
             self.admission = Admission::new(new.inspect_every, new.queue_parts, patient);
         }
@@ -157,9 +168,14 @@ impl Line {
 
     /// Opens the camera as `new` names it; where that fails, as `old` does. A device may be one that
     /// can be open only once, so the first is closed before.
-    fn change_camera(&mut self, old: &Station, new: &Station, out: &Out<'_>) -> Result<(), String> {
+    fn change_camera(
+        &mut self,
+        old: &Station,
+        new: &Station,
+        recorder: &Recorder,
+    ) -> Result<(), String> {
         let events = self.trigger.interrupt("the camera was set up anew");
-        self.handle(events, out);
+        self.handle(events, recorder);
         if let Some(orders) = &mut self.orders {
             orders.forget_frame();
         }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Line, Out};
+use super::Line;
 use crate::clock::Stamp;
 use crate::daemon::eye::{Arrival, EyeWatch};
+use crate::daemon::recorder::Recorder;
 use crate::footage::Heard;
 use crate::inspector::Part;
 use crate::trigger::Shot;
@@ -13,7 +14,7 @@ use crate::verdict::Reason;
 
 impl Line {
     /// Takes what the photo eye has told, and gives up what can no longer be seen.
-    pub(super) fn take_arrivals(&mut self, out: &Out<'_>) {
+    pub(super) fn take_arrivals(&mut self, recorder: &Recorder) {
         let now = self.view.now(&self.clock);
         let film = self.film.as_ref();
         let mut keep = |signal: &Signal| {
@@ -22,21 +23,21 @@ impl Line {
             }
         };
         let seen = self.eye.as_mut().map_or_else(Vec::new, |eye| eye.hear(&now, &mut keep));
-        self.pass_on(seen, out);
+        self.pass_on(seen, recorder);
     }
 
     /// What became of parts that the photo eye has seen.
-    pub(super) fn pass_on(&mut self, seen: Vec<Seen<Arrival>>, out: &Out<'_>) {
+    pub(super) fn pass_on(&mut self, seen: Vec<Seen<Arrival>>, recorder: &Recorder) {
         let now = self.clock.now();
         for seen in seen {
             match seen {
                 Seen::Part { part, shot, due_ns } => {
-                    self.take_part(part, now.at(due_ns), Ok(shot), out);
+                    self.take_part(part, now.at(due_ns), Ok(shot), recorder);
                 }
                 Seen::Missed { part, at_ns, code, text } => {
-                    self.take_part(part, now.at(at_ns), Err(Reason::new(code, text)), out);
+                    self.take_part(part, now.at(at_ns), Err(Reason::new(code, text)), recorder);
                 }
-                Seen::Unknown { code, text } => self.record_unknown(code, &text, out),
+                Seen::Unknown { code, text } => self.record_unknown(code, &text, recorder),
             }
         }
     }
@@ -47,7 +48,7 @@ impl Line {
         arrival: Arrival,
         triggered: Stamp,
         shown: Result<Shot, Reason>,
-        out: &Out<'_>,
+        recorder: &Recorder,
     ) {
         if !self.desk.inspects() {
             return self.desk.ignore();
@@ -72,18 +73,18 @@ impl Line {
             Err(reason) => Some(reason),
         };
         match part.missed {
-            None => self.send(part, None, out),
-            Some(_) => self.miss(&part, None, out),
+            None => self.send(part, None, recorder),
+            Some(_) => self.miss(&part, None, recorder),
         }
     }
 
     /// No picture will be taken any more of what is on its way.
-    pub(super) fn give_up_arrivals(&mut self, out: &Out<'_>) {
+    pub(super) fn give_up_arrivals(&mut self, recorder: &Recorder) {
         let left = self.eye.as_mut().map_or_else(Vec::new, EyeWatch::give_up);
         let now = self.clock.now();
         for arrival in left {
             let text = "The station stopped before the part was before the camera.";
-            self.take_part(arrival, now, Err(Reason::new("stopped", text)), out);
+            self.take_part(arrival, now, Err(Reason::new("stopped", text)), recorder);
         }
     }
 }

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
+use super::way::Way;
 use super::{Admission, CameraWatch, Line, View};
 use crate::daemon::DaemonError;
 use crate::daemon::desk::Desk;
+use crate::daemon::engines::Ways;
 use crate::daemon::eye::EyeWatch;
 use crate::daemon::floor::Floor;
 use crate::footage::Clips;
 use crate::trigger::{self, Focus, Orders, Trigger};
 
 impl Line {
-    /// Opens the camera of the desk's station, and its photo eye.
+    /// Opens the camera of the desk's station, and its photo eye. Its parts go one of these `ways`.
     pub fn open(
         desk: &Arc<Desk>,
         clips: Option<Arc<Clips>>,
-        floor: &Floor,
+        (floor, ways): (&Floor, &Ways),
     ) -> Result<Line, DaemonError> {
         let Floor { clock, chips, options: wishes, .. } = floor;
         let station = desk.first();
@@ -42,6 +44,7 @@ impl Line {
             None => None,
             Some(record) => Some(record.begin(&station, floor.clerk.device())?),
         };
+        let way = Way::new(ways.of(&station));
         let watch = CameraWatch::new(&station.name, clock.now());
         // A source that does not run in real time can wait; only a line cannot.
         let patient = !station.camera.realtime;
@@ -63,6 +66,7 @@ impl Line {
             eye_reader,
             clerk: floor.clerk.clone(),
             waiting: Arc::default(),
+            way,
             watch,
             is_blind: false,
             unrecorded_loss: None,

@@ -1,10 +1,12 @@
 //! What differs between two configurations, and whether a running daemon can take it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::camera::Source;
 use crate::config::Settings;
-use crate::station::Station;
+use crate::station::{EngineUse, Station};
 use crate::trigger;
-use crate::verdict::serial::ExpectedRule;
 
 /// What a running daemon is to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Changes {
     pub retention: bool,
     /// The log tells more or less.
     pub log: bool,
+    /// The names of engines elsewhere that are new, no more, or asked otherwise.
+    pub engines: Vec<String>,
 }
 
 impl Changes {
@@ -33,7 +37,7 @@ impl Changes {
     }
 
     /// Whether a station that sees `source` may close it. `old`: the stations as they are.
-    pub fn may_free(&self, old: &[Station], source: &Source) -> bool {
+    pub fn may_free(&self, old: &[Arc<Station>], source: &Source) -> bool {
         let is_moved = |name: &String| {
             self.gone.contains(name) || self.stations.iter().any(|(changed, _)| changed == name)
         };
@@ -49,13 +53,14 @@ impl Changes {
 /// What a running daemon has to take to get from `old` to `new`. `Err`: what takes a restart, in words
 /// of the files.
 pub fn between(
-    old: (&Settings, &[Station]),
-    new: (&Settings, &[Station]),
+    old: (&Settings, &[Arc<Station>]),
+    new: (&Settings, &[Arc<Station>]),
 ) -> Result<Changes, Vec<String>> {
     let mut restart = of_settings(old.0, new.0);
     let mut changes = Changes {
         retention: old.0.store.retention != new.0.store.retention,
         log: old.0.log.level != new.0.log.level,
+        engines: other_engines(old.0, new.0),
         ..Changes::default()
     };
     for station in old.1 {
@@ -64,14 +69,14 @@ pub fn between(
             Some(other) => {
                 let fixed = fixed_in(station, other);
                 restart.extend(fixed.map(|what| format!("station \"{}\": {what}", station.name)));
-                let differs = differs_in(station, other);
+                let differs = differs_in(station, other, &changes.engines);
                 if !differs.is_empty() {
                     changes.stations.push((station.name.clone(), differs));
                 }
             }
         }
     }
-    let is_new = |station: &&Station| old.1.iter().all(|known| known.name != station.name);
+    let is_new = |station: &&Arc<Station>| old.1.iter().all(|known| known.name != station.name);
     changes.come.extend(new.1.iter().filter(is_new).map(|station| station.name.clone()));
     if restart.is_empty() { Ok(changes) } else { Err(restart) }
 }
@@ -91,7 +96,6 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
     let tables = [
         ("[device] name", old.device != new.device),
         ("[model]", old.model != new.model),
-        ("[engines]", old.engines != new.engines),
         ("[database]", database != new.store),
         ("[broker]", broker != new.broker),
         ("[sparkplug]", sparkplug != new.sparkplug),
@@ -104,36 +108,46 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
     tables.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
+/// The names of engines that are not in both, or not alike.
+fn other_engines(old: &Settings, new: &Settings) -> Vec<String> {
+    let of = |settings: &Settings, name: &str| {
+        settings.engines.iter().find(|one| one.name == name).cloned()
+    };
+    let all = old.engines.iter().chain(&new.engines).map(|one| one.name.clone());
+    let names: BTreeSet<String> = all.collect();
+    names.into_iter().filter(|name| of(old, name) != of(new, name)).collect()
+}
+
 /// What differs, and can only be taken at a start: what is agreed on with others, and what is open.
 fn fixed_in(old: &Station, new: &Station) -> impl Iterator<Item = &'static str> + use<> {
-    let expected = |station: &Station| -> Option<ExpectedRule> {
-        station.rules.serial.as_ref().and_then(|rule| rule.expected.clone())
-    };
     let facts = [
         ("[plc]", old.plc != new.plc),
-        ("`engine` or `fallback`", old.engine != new.engine),
         ("[gpio] or [modbus]", old.outputs != new.outputs),
         ("[footage]", old.clips != new.clips),
-        ("`queue_parts`", old.queue_parts != new.queue_parts),
         ("the kind of [trigger]", kind(&old.trigger) != kind(&new.trigger)),
         ("[trigger] of a photo eye", has_other_eye(old, new)),
-        ("the list of expected serials", expected(old) != expected(new)),
     ];
     facts.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what)
 }
 
-/// What differs, and can be taken.
-fn differs_in(old: &Station, new: &Station) -> Vec<&'static str> {
+/// What differs, and can be taken. `engines`: those that are others now.
+fn differs_in(old: &Station, new: &Station, engines: &[String]) -> Vec<&'static str> {
+    let is_other = |used: &EngineUse| engines.contains(&used.name);
     let digest = |station: &Station| {
         station.recipes().map(|recipe| recipe.config_digest.clone()).collect::<Vec<_>>()
     };
+    let list =
+        |station: &Station| station.rules.serial.as_ref().and_then(|rule| rule.expected.clone());
     let facts = [
+        ("engine", old.engine != new.engine || new.engine.as_ref().is_some_and(is_other)),
         ("camera", old.camera != new.camera),
         ("calibration", calibration(old) != calibration(new)),
         ("trigger", old.trigger != new.trigger),
         ("regions", old.regions != new.regions),
         ("deadline", old.deadline != new.deadline),
         ("inspect_every", old.inspect_every != new.inspect_every),
+        ("queue_parts", old.queue_parts != new.queue_parts),
+        ("expected serials", list(old) != list(new)),
         ("recipes", old.other_recipes.len() != new.other_recipes.len()),
     ];
     let mut differs: Vec<&'static str> =

@@ -5,14 +5,15 @@
 //! are recorded. One that changes does so on its own thread, between two frames. Where anything fails, everything
 //! becomes again what it was.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::changes::Changes;
+use crate::config::Settings;
 use crate::daemon::connect::News;
 use crate::daemon::desk::Desk;
+use crate::daemon::engines::{Engines, Ways};
 use crate::daemon::floor::Floor;
 use crate::daemon::line::Line;
 use crate::daemon::recorder::Recorder;
@@ -39,8 +40,14 @@ pub struct Crew {
     pub news: News,
     /// Where records go.
     pub recorder: Arc<Recorder>,
-    /// The engines elsewhere that were opened at the start.
-    pub engines: BTreeSet<String>,
+    /// The ways of their parts.
+    pub engines: Arc<Engines>,
+}
+
+/// Stations, and the ways of their parts.
+struct Side<'s> {
+    stations: &'s [Arc<Station>],
+    ways: Ways,
 }
 
 /// What was done, to be undone.
@@ -54,29 +61,33 @@ struct Done {
 type Ready = (Arc<Member>, Line);
 
 impl Crew {
-    /// Lets the stations of `old` be those of `new`, which differ by `changes`.
+    /// Lets the stations of `old` be those of `new`, which differ by `changes`, with the engines of its settings.
     ///
     /// # Errors
     /// Why they cannot; then they are what they were.
     pub fn rearrange(
         &self,
         changes: &Changes,
-        old: &[Station],
-        new: &[Arc<Station>],
+        old: &[Arc<Station>],
+        (settings, new): (&Settings, &[Arc<Station>]),
     ) -> Result<(), String> {
         // The last station may go before the first new one comes.
         let _goes_on = self.joining.hold();
+        let (ways, renewed) = self.engines.renewed(settings, new).map_err(|why| why.to_string())?;
+        let (old, new) = (Side { stations: old, ways }, Side { stations: new, ways: renewed });
         let mut done = Done::default();
-        match self.make_room(changes, (old, new), &mut done) {
+        match self.make_room(changes, (&old, &new), &mut done) {
             Ok(ready) => {
+                self.engines.take(new.ways);
                 if !(changes.come.is_empty() && changes.gone.is_empty()) {
-                    let names: Vec<&str> = new.iter().map(|one| one.name.as_str()).collect();
+                    let names: Vec<&str> =
+                        new.stations.iter().map(|one| one.name.as_str()).collect();
                     self.begin(&names, ready);
                 }
                 Ok(())
             }
             Err(why) => {
-                self.undo(&done, old);
+                self.undo(&done, &old);
                 Err(why)
             }
         }
@@ -86,18 +97,23 @@ impl Crew {
     fn make_room(
         &self,
         changes: &Changes,
-        (old, new): (&[Station], &[Arc<Station>]),
+        (old, new): (&Side<'_>, &Side<'_>),
         done: &mut Done,
     ) -> Result<Vec<Ready>, String> {
-        let of_name = |name: &String| new.iter().find(|station| station.name == *name);
+        let of_name = |name: &String| new.stations.iter().find(|station| station.name == *name);
+        let changed: Vec<&Arc<Station>> =
+            changes.stations.iter().filter_map(|(name, _)| of_name(name)).collect();
+        for station in &changed {
+            self.floor.check_list(station).map_err(|why| why.to_string())?;
+        }
         let (mut ready, mut not_yet) = (Vec::new(), Vec::new());
         for station in changes.come.iter().filter_map(of_name) {
             self.check(station)?;
-            if changes.may_free(old, &station.camera.source) {
+            if changes.may_free(old.stations, &station.camera.source) {
                 not_yet.push(station);
                 continue;
             }
-            match self.floor.set_up(station) {
+            match self.floor.set_up(station, &new.ways) {
                 Ok(one) => ready.push(one),
                 Err(_) if changes.may_free_something() => not_yet.push(station),
                 Err(why) => return Err(why.to_string()),
@@ -107,26 +123,35 @@ impl Crew {
             self.dismiss(name)?;
             done.gone.push(name.clone());
         }
-        for (name, _) in &changes.stations {
-            let Some(station) = of_name(name) else { continue };
-            self.change(station).map_err(|why| format!("station \"{name}\": {why}"))?;
+        for station in &changed {
+            let name = &station.name;
+            self.change(station, &new.ways).map_err(|why| format!("station \"{name}\": {why}"))?;
             done.changed.push(name.clone());
         }
         for station in not_yet {
-            ready.push(self.set_up_after(&changes.gone, station)?);
+            ready.push(self.set_up_after(&changes.gone, station, &new.ways)?);
+        }
+        // Last, as what commands made of a list is gone when its file is another.
+        for station in &changed {
+            self.floor.take_up_list(station).map_err(|why| why.to_string())?;
         }
         Ok(ready)
     }
 
     /// Sets up `station`; where it wants lines or registers of those that are `gone`, when these have left.
-    fn set_up_after(&self, gone: &[String], station: &Arc<Station>) -> Result<Ready, String> {
-        if let Ok(ready) = self.floor.set_up(station) {
+    fn set_up_after(
+        &self,
+        gone: &[String],
+        station: &Arc<Station>,
+        ways: &Ways,
+    ) -> Result<Ready, String> {
+        if let Ok(ready) = self.floor.set_up(station, ways) {
             return Ok(ready);
         }
         let until = Instant::now() + PATIENCE;
         let leaves = |name: &String| self.roster.find(name).is_some();
         self.wait_while(|| gone.iter().any(leaves) && Instant::now() < until);
-        self.floor.set_up(station).map_err(|why| why.to_string())
+        self.floor.set_up(station, ways).map_err(|why| why.to_string())
     }
 
     /// Whether `station` can come at all.
@@ -136,19 +161,12 @@ impl Crew {
             let text = "its last parts are not recorded yet; reload again in a moment";
             return Err(format!("station \"{name}\": {text}"));
         }
-        match &station.engine {
-            Some(used) if !self.engines.contains(&used.name) => Err(format!(
-                "station \"{name}\": no station asked the engine \"{}\" at the start; this takes a \
-                 restart (`systemctl restart inspectd`), so nothing was changed",
-                used.name
-            )),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    fn change(&self, station: &Arc<Station>) -> Result<(), String> {
+    fn change(&self, station: &Arc<Station>, ways: &Ways) -> Result<(), String> {
         let Some(member) = self.roster.find(&station.name) else { return Ok(()) };
-        if !member.changer.change(station)? {
+        if !member.changer.change(station, ways)? {
             // Its pictures have ended, and nothing of it runs but the desk.
             member.desk.adopt(station);
         }
@@ -187,10 +205,12 @@ impl Crew {
     }
 
     /// Everything becomes again what it was in `old`.
-    fn undo(&self, done: &Done, old: &[Station]) {
-        let of_name = |name: &String| old.iter().find(|station| station.name == *name);
+    fn undo(&self, done: &Done, old: &Side<'_>) {
+        let of_name = |name: &String| old.stations.iter().find(|station| station.name == *name);
         for station in done.changed.iter().filter_map(of_name) {
-            if let Err(why) = self.change(&Arc::new(station.clone())) {
+            let back = self.change(station, &old.ways);
+            let list = || self.floor.take_up_list(station).map_err(|why| why.to_string());
+            if let Err(why) = back.and_then(|()| list()) {
                 let name = &station.name;
                 telemetry::reload_refused(&format!("station \"{name}\" cannot go back: {why}"));
             }
@@ -199,7 +219,7 @@ impl Crew {
         for station in done.gone.iter().filter_map(of_name) {
             // Its jobs count on where they ended, so all of them must be recorded.
             self.wait_while(|| self.roster.find(&station.name).is_some());
-            match self.floor.set_up(&Arc::new(station.clone())) {
+            match self.floor.set_up(station, &old.ways) {
                 Ok(one) => ready.push(one),
                 Err(why) => {
                     let text = format!("station \"{}\" cannot come back: {why}", station.name);
@@ -210,7 +230,7 @@ impl Crew {
             }
         }
         if !ready.is_empty() {
-            let names: Vec<&str> = old.iter().map(|one| one.name.as_str()).collect();
+            let names: Vec<&str> = old.stations.iter().map(|one| one.name.as_str()).collect();
             self.begin(&names, ready);
         }
     }

@@ -97,7 +97,7 @@ pub struct Reloader {
 
 struct Current {
     settings: Settings,
-    stations: Vec<Station>,
+    stations: Vec<Arc<Station>>,
     run: events::Run,
 }
 
@@ -108,7 +108,7 @@ impl Reloader {
         crew: Crew,
         keeper: flume::Sender<Call>,
         store: Store,
-        (settings, of_start, run): (Settings, Vec<Station>, events::Run),
+        (settings, of_start, run): (Settings, Vec<Arc<Station>>, events::Run),
     ) -> Reloader {
         let current = Mutex::new(Current { settings, stations: of_start, run });
         Reloader { renewal, crew, keeper, store, current }
@@ -139,6 +139,7 @@ impl Reloader {
 
     fn take(&self, current: &mut Current) -> Result<Reloaded, String> {
         let (settings, stations) = self.renewal.read()?;
+        let stations: Vec<Arc<Station>> = stations.into_iter().map(Arc::new).collect();
         let old = (&current.settings, &current.stations[..]);
         let changes = changes::between(old, (&settings, &stations)).map_err(|what| {
             format!(
@@ -149,10 +150,9 @@ impl Reloader {
         if changes.is_empty() {
             return Ok(Reloaded { changed: Vec::new() });
         }
-        let shared: Vec<Arc<Station>> = stations.iter().cloned().map(Arc::new).collect();
         if changes.concern_stations() {
-            self.renewal.prepare(&settings, &shared)?;
-            self.crew.rearrange(&changes, &current.stations, &shared)?;
+            self.renewal.prepare(&settings, &stations)?;
+            self.crew.rearrange(&changes, &current.stations, (&settings, &stations))?;
         }
         if changes.retention {
             // The keeper ends after the last line, so it hears this.
@@ -161,7 +161,7 @@ impl Reloader {
         if changes.log {
             telemetry::set_level(settings.log.level.as_str());
         }
-        let digest = |station: &Station| (station.name.clone(), station.config_digest.clone());
+        let digest = |station: &Arc<Station>| (station.name.clone(), station.config_digest.clone());
         current.run.stations = stations.iter().map(digest).collect();
         if let Err(why) = self.store.append_event(EventKind::Reload, &current.run) {
             // Each record names its configuration all the same.
@@ -192,6 +192,7 @@ fn told(changes: &Changes) -> Vec<String> {
     let mut told: Vec<String> = stations.collect();
     told.extend(changes.come.iter().map(|name| format!("station \"{name}\": new")));
     told.extend(changes.gone.iter().map(|name| format!("station \"{name}\": gone")));
+    told.extend(changes.engines.iter().map(|name| format!("engine \"{name}\"")));
     told.extend(changes.retention.then(|| "[retention]".to_owned()));
     told.extend(changes.log.then(|| "[log] level".to_owned()));
     told

@@ -343,10 +343,15 @@ impl Contract {
         self.switched.take()
     }
 
-    /// Other recipes and another deadline hold from now on. The active recipe stays active by its index;
+    /// Other recipes, another deadline and other `places` hold from now on. The active recipe stays active by its index;
     /// `false`: it is gone, and the first one is active. A change of recipe that is under way goes on, or
     /// is refused if its recipe is gone.
-    pub fn adopt(&mut self, recipes: Vec<(u32, String)>, deadline: Duration, now: &Stamp) -> bool {
+    pub fn adopt(
+        &mut self,
+        recipes: Vec<(u32, String)>,
+        (deadline, places): (Duration, usize),
+        now: &Stamp,
+    ) -> bool {
         assert!(!recipes.is_empty(), "a station has a recipe");
         let place = |old: usize, terms: &Terms| {
             let index = terms.recipes[old].0;
@@ -364,7 +369,7 @@ impl Contract {
             }
         }
         self.active = active.unwrap_or(0);
-        self.terms = Terms { recipes, deadline, ..self.terms.clone() };
+        self.terms = Terms { recipes, deadline, places, ..self.terms.clone() };
         self.settle(now);
         active.is_some()
     }

@@ -9,6 +9,8 @@ mod daemon;
 mod failures;
 mod real;
 mod record;
+#[cfg(feature = "gst")]
+mod reload;
 mod tls;
 
 use std::sync::{Arc, Mutex};

@@ -19,6 +19,7 @@ pub mod mosquitto;
 pub mod plc;
 pub mod postgres;
 pub mod records;
+pub mod reload;
 #[cfg(feature = "gst")]
 pub mod rtsp;
 pub mod service;
