@@ -63,7 +63,7 @@ impl Form {
     /// Footage of this form in the folder `dir`.
     pub fn record(&self, dir: &Path) -> Recording {
         let bounds = Bounds { max_bytes: self.max_gb, keep_free_bytes: self.keep_free_gb };
-        Recording { dir: dir.to_owned(), quality: self.quality, bounds }
+        Recording::new(dir.to_owned(), self.quality, bounds)
     }
 }
 

@@ -16,9 +16,9 @@ Examples:
   systemctl reload inspectd                            (the same, through the service manager)
   kill -HUP $(pidof inspectd)                          (the same; what came of it is in the log)
 
-What a running daemon can take: stations whose file is new or gone; everything in a station's file but the kind
-of its trigger, a photo eye, [plc], [gpio], [modbus] and [footage]; recipes; lists of expected serials; [engines];
-[retention]; the level of [log]. For anything else it is refused and says so: then
+What a running daemon can take: stations whose file is new, gone or changed; recipes; lists of expected serials;
+[engines]; [retention]; the level of [log]. A station whose [plc], [gpio], [modbus], [footage], photo eye or kind of
+trigger is another finishes its parts in hand and comes anew; the others change between two frames. For anything else it is refused and says so: then
 `systemctl restart inspectd`. Either way no part is lost, and what waits for the broker goes on waiting.";
 
 /// Each station's thread has half a minute.

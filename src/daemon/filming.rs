@@ -1,7 +1,8 @@
 //! Footage that is kept while stations run: of all that they see, and of the seconds around each fail.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DaemonError;
 use crate::footage::clips::{self, Told, Workshop};
@@ -10,7 +11,8 @@ use crate::station::Station;
 use crate::store::{ReserveState, Store};
 use crate::telemetry;
 
-/// Where footage of a run goes: a folder for each station in it.
+/// Where footage of a run goes: a folder for each station in it, and one more, `NAME-2` and so on, each time that a
+/// reload sets the station up anew.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// The folder.
@@ -19,9 +21,16 @@ pub struct Recording {
     pub quality: Quality,
     /// How much may be written for each station.
     pub bounds: Bounds,
+    /// How often footage of each station was begun.
+    begun: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
 impl Recording {
+    /// Footage in `dir`; nothing is begun yet.
+    pub fn new(dir: PathBuf, quality: Quality, bounds: Bounds) -> Recording {
+        Recording { dir, quality, bounds, begun: Arc::default() }
+    }
+
     /// Begins the footage of `station`.
     ///
     /// # Errors
@@ -29,8 +38,14 @@ impl Recording {
     pub fn begin(&self, station: &Station, device: &str) -> Result<Film, DaemonError> {
         let patient = !station.camera.realtime;
         let options = FilmOptions { quality: self.quality, bounds: self.bounds, patient };
-        Film::begin(&self.dir.join(&station.name), subject(station, device), options)
-            .map_err(|why| DaemonError::Other(why.to_string()))
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = begun.entry(station.name.clone()).or_default();
+        let again = if *times == 0 { String::new() } else { format!("-{}", *times + 1) };
+        let dir = self.dir.join(format!("{}{again}", station.name));
+        let film = Film::begin(&dir, subject(station, device), options)
+            .map_err(|why| DaemonError::Other(why.to_string()))?;
+        *times += 1;
+        Ok(film)
     }
 }
 

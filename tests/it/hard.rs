@@ -21,6 +21,7 @@ use tokio_modbus::{ExceptionCode, Slave};
 
 use crate::support::mosquitto::{DEADLINE, Mosquitto, free_port};
 use crate::support::plc::{Controller, Running, Say, newest, site};
+use crate::support::reload::{nothing_is_lost, wait_until};
 use crate::support::station::Site;
 
 /// Where the station's registers begin.
@@ -182,6 +183,7 @@ fn what_is_late_never_becomes_a_pass() {
     let daemon = Running::start(&site);
     let mut client = Client::new(port);
     client.wait("ready", |now| now.has(flag::READY));
+    plc.wait_ready();
     plc.trigger(1, r#","deadline_ms":3000"#);
     daemon.asked();
     let late = client.wait("the missed deadline", |now| now.has(flag::VALID));
@@ -204,6 +206,7 @@ fn an_older_part_is_found_in_the_list_and_never_in_the_place_of_the_newest() {
     let daemon = Running::start(&site);
     let mut client = Client::new(port);
     client.wait("ready", |now| now.has(flag::READY));
+    plc.wait_ready();
     plc.trigger(1, "");
     daemon.asked();
     plc.trigger(2, "");
@@ -224,6 +227,7 @@ fn a_fault_takes_back_what_was_shown() {
     let (site, port) = site_with_registers(broker.port(), "");
     let daemon = Running::start(&site);
     let mut client = Client::new(port);
+    plc.wait_ready();
     for id in 1..=3 {
         client.wait("ready", |now| now.has(flag::READY));
         plc.trigger(id, "");
@@ -514,6 +518,61 @@ fn outputs_go_from_a_station_that_goes_to_one_that_comes() {
 }
 
 #[test]
+fn a_station_that_stays_takes_another_line_when_its_parts_are_recorded() {
+    let broker = Mosquitto::start();
+    let plc = Controller::new(&broker);
+    let site = site(broker.port(), &format!("[plc]\n{GPIO}"));
+    let chips = FakeChips::default();
+    let held = || chips.0.held.lock().expect("no panic").iter().copied().collect::<Vec<_>>();
+    let daemon = Running::start_with(&site, Some(Arc::new(chips.clone())));
+    plc.wait_ready();
+    plc.trigger(1, "");
+    daemon.asked();
+    site.edit("pass_line = 17", "pass_line = 27");
+    let (code, told) = std::thread::scope(|scope| {
+        let reload = scope.spawn(|| Running::reload(&site));
+        plc.wait("it takes no more", |seen| {
+            newest(seen, "demo/state").is_some_and(|state| state["state"] == "Halted")
+        });
+        let reply = plc.trigger(2, "");
+        assert_eq!(reply["accepted"], false, "{reply}");
+        daemon.say(&[Say::Good, Say::Good]);
+        reload.join().expect("no panic")
+    });
+    assert_eq!((code, told.as_str()), (Some(0), "station \"demo\": [gpio] or [modbus]\n"));
+    let result = plc.result("its result", |result| result["trigger_id"] == 1);
+    assert_eq!(result["verdict"], "pass");
+    assert_eq!(held(), [27]);
+    let mut id = 2;
+    let mut pass = || {
+        // What it says of itself may still be on its way.
+        wait_until("a trigger is accepted", || {
+            id += 1;
+            plc.trigger(id, "")["accepted"] == true
+        });
+        daemon.asked();
+        daemon.say(&[Say::Good, Say::Good]);
+        let result = plc.result("its result", |result| result["trigger_id"] == id);
+        assert_eq!(result["verdict"], "pass", "{result}");
+        result["job_id"].clone()
+    };
+    assert_eq!(pass(), 2, "its jobs count on");
+    let is_driven = || chips.0.driven.lock().expect("no panic").contains(&(27, true));
+    wait_until("the new line permits", is_driven);
+
+    // One that another program has: it is what it was.
+    chips.0.held.lock().expect("no panic").insert(99);
+    site.edit("pass_line = 27", "pass_line = 99");
+    let (code, told) = Running::reload(&site);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("held by another"), "{told}");
+    wait_until("its line is its own again", || held() == [27, 99]);
+    assert_eq!(pass(), 3);
+    daemon.end();
+    nothing_is_lost(&site, &["demo"]);
+}
+
+#[test]
 fn a_line_permits_a_pass_until_the_next_trigger_and_rests_at_the_end() {
     let broker = Mosquitto::start();
     let plc = Controller::new(&broker);
@@ -578,6 +637,7 @@ fn a_line_that_cannot_be_driven_is_a_fault_until_it_can_be() {
     let daemon = Running::start_with(&site, Some(Arc::new(chips.clone())));
     let mut client = Client::new(port);
     client.wait("ready", |now| now.has(flag::READY));
+    plc.wait_ready();
     plc.trigger(1, "");
     daemon.say(&[Say::Good, Say::Good]);
     chips.wait(&[false, true]);

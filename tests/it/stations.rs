@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 
+use inspectd::footage;
 use inspectd::inspection::Inspection;
 use inspectd::verdict::Outcome;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::mosquitto::{Mosquitto, free_port};
@@ -128,7 +130,7 @@ fn where_one_cannot_come_all_are_what_they_were() {
     add(&site, "third", gone);
     put_aside(&site, "demo");
     refused(&site, &["third", "gone"]);
-    let refused_at = jiff::Timestamp::now();
+    let refused_at = Timestamp::now();
     goes_on(&site, "demo");
     goes_on(&site, "second");
     let mut names = told_of(&site);
@@ -285,4 +287,69 @@ fn triggers_of_the_others_are_answered_while_stations_come_and_go() {
     daemon.end();
     assert_eq!(of(&site, "demo").len() as u64, id, "one record a trigger");
     nothing_is_lost(&site, &["demo"]);
+}
+
+#[test]
+fn one_that_is_asked_for_parts_otherwise_comes_anew() {
+    let broker = Mosquitto::start();
+    let controller = Controller::new(&broker);
+    let site = plc::site(broker.port(), "[plc]\n");
+    let daemon = Running::start(&site);
+    controller.wait_ready();
+    controller.trigger(1, "");
+    daemon.asked();
+    let command = "kind = \"command\"\nframe_wait_ms = 60000";
+    site.edit(command, "kind = \"interval\"\nevery_ms = 50");
+    site.edit("[plc]\n", "");
+    daemon.say(&[Say::Good, Say::Good]);
+    ok(&site, "station \"demo\": [plc], trigger\n");
+    let mut daemon = daemon;
+    daemon.let_go();
+    goes_on(&site, "demo");
+    site.edit("kind = \"interval\"\nevery_ms = 50", command);
+    site.edit("[rules]", "[plc]\nacknowledge = true\n[rules]");
+    let before = Timestamp::now();
+    ok(&site, "station \"demo\": [plc], trigger\n");
+    let parts = of(&site, "demo").len();
+    controller.wait("ready again", |seen| {
+        newest(seen, "demo/state").is_some_and(|state| {
+            let since: Timestamp = state["since"].as_str().expect("text").parse().expect("a time");
+            state["ready"] == true && since >= before
+        })
+    });
+    // It is still known which triggers were answered.
+    controller.send("trigger", r#"{"trigger_id":1,"part_id":"P1"}"#);
+    let reply = controller.trigger(2, "");
+    assert_eq!(reply["accepted"], true, "{reply}");
+    let result = controller.result("its result", |result| result["trigger_id"] == 2);
+    assert_eq!(result["job_id"], parts + 1, "its jobs count on");
+    daemon.end();
+    nothing_is_lost(&site, &["demo"]);
+    assert_eq!(of(&site, "demo").len(), parts + 1);
+}
+
+#[test]
+fn one_that_comes_anew_while_footage_is_kept_has_a_folder_more() {
+    let site = site_of_pictures(None);
+    let shift = site.dir.path().join("shift");
+    let path = shift.to_str().expect("text");
+    let mut service = Service::start_as(&site, &["--record", path, "--keep-free-gb", "0"]);
+    service.wait_for("READY=1");
+    goes_on(&site, "demo");
+    let text = fs::read_to_string(file(&site, "demo")).expect("readable");
+    fs::write(file(&site, "demo"), format!("{text}[footage]\n")).expect("written");
+    ok(&site, "station \"demo\": [footage]\n");
+    goes_on(&site, "demo");
+    // Nor is a recording the end of a run that goes back to what it was.
+    let gone = text.replace("\"../set\"", "\"../gone\"");
+    fs::write(file(&site, "demo"), gone).expect("written");
+    refused(&site, &["gone"]);
+    goes_on(&site, "demo");
+    assert!(service.stop().0.success());
+    nothing_is_lost(&site, &["demo"]);
+    for folder in ["demo", "demo-2", "demo-3"] {
+        let folder = shift.join(folder);
+        let summary = footage::Summary::read(&folder).expect("footage");
+        assert_eq!(summary.header.station, "demo");
+    }
 }

@@ -13,6 +13,8 @@ use crate::trigger;
 pub struct Changes {
     /// What differs in each station that differs at all: its name, and what, in words of its file.
     pub stations: Vec<(String, Vec<&'static str>)>,
+    /// The same of each that has to be set up anew, as something differs that it has agreed on with others or holds open.
+    pub anew: Vec<(String, Vec<&'static str>)>,
     /// The names of those that are new.
     pub come: Vec<String>,
     /// The names of those that are no more.
@@ -33,20 +35,21 @@ impl Changes {
 
     /// Whether a camera or a line may be free that is not now.
     pub fn may_free_something(&self) -> bool {
-        !(self.stations.is_empty() && self.gone.is_empty())
+        !(self.stations.is_empty() && self.anew.is_empty() && self.gone.is_empty())
     }
 
     /// Whether a station that sees `source` may close it. `old`: the stations as they are.
     pub fn may_free(&self, old: &[Arc<Station>], source: &Source) -> bool {
         let is_moved = |name: &String| {
-            self.gone.contains(name) || self.stations.iter().any(|(changed, _)| changed == name)
+            let mut changed = self.stations.iter().chain(&self.anew);
+            self.gone.contains(name) || changed.any(|(changed, _)| changed == name)
         };
         old.iter().any(|station| is_moved(&station.name) && station.camera.source == *source)
     }
 
     /// Whether any station differs, comes or goes.
     pub fn concern_stations(&self) -> bool {
-        !(self.stations.is_empty() && self.come.is_empty() && self.gone.is_empty())
+        self.may_free_something() || !self.come.is_empty()
     }
 }
 
@@ -56,7 +59,7 @@ pub fn between(
     old: (&Settings, &[Arc<Station>]),
     new: (&Settings, &[Arc<Station>]),
 ) -> Result<Changes, Vec<String>> {
-    let mut restart = of_settings(old.0, new.0);
+    let restart = of_settings(old.0, new.0);
     let mut changes = Changes {
         retention: old.0.store.retention != new.0.store.retention,
         log: old.0.log.level != new.0.log.level,
@@ -68,9 +71,12 @@ pub fn between(
             None => changes.gone.push(station.name.clone()),
             Some(other) => {
                 let fixed = fixed_in(station, other);
-                restart.extend(fixed.map(|what| format!("station \"{}\": {what}", station.name)));
                 let differs = differs_in(station, other, &changes.engines);
-                if !differs.is_empty() {
+                if !fixed.is_empty() {
+                    let more = differs.into_iter().filter(|what| *what != "text");
+                    let more: Vec<_> = more.filter(|what| !fixed.contains(what)).collect();
+                    changes.anew.push((station.name.clone(), [fixed, more].concat()));
+                } else if !differs.is_empty() {
                     changes.stations.push((station.name.clone(), differs));
                 }
             }
@@ -118,19 +124,18 @@ fn other_engines(old: &Settings, new: &Settings) -> Vec<String> {
     names.into_iter().filter(|name| of(old, name) != of(new, name)).collect()
 }
 
-/// What differs, and can only be taken at a start: what is agreed on with others, and what is open.
-fn fixed_in(old: &Station, new: &Station) -> impl Iterator<Item = &'static str> + use<> {
+/// What differs, and can only be taken where the station is set up: what is agreed on with others, and what is open.
+fn fixed_in(old: &Station, new: &Station) -> Vec<&'static str> {
     let facts = [
         ("[plc]", old.plc != new.plc),
         ("[gpio] or [modbus]", old.outputs != new.outputs),
         ("[footage]", old.clips != new.clips),
-        ("the kind of [trigger]", kind(&old.trigger) != kind(&new.trigger)),
-        ("[trigger] of a photo eye", has_other_eye(old, new)),
+        ("trigger", kind(&old.trigger) != kind(&new.trigger) || has_other_eye(old, new)),
     ];
-    facts.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what)
+    facts.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
 }
 
-/// What differs, and can be taken. `engines`: those that are others now.
+/// What differs, and can be taken between two frames. `engines`: those that are others now.
 fn differs_in(old: &Station, new: &Station, engines: &[String]) -> Vec<&'static str> {
     let is_other = |used: &EngineUse| engines.contains(&used.name);
     let digest = |station: &Station| {

@@ -2,8 +2,9 @@
 //!
 //! New ones are set up beside those that run. One that wants the camera of another, or cannot be set up for another
 //! reason, is set up when the others have gone or changed. A station that goes takes no more parts, and leaves when those in hand
-//! are recorded. One that changes does so on its own thread, between two frames. Where anything fails, everything
-//! becomes again what it was.
+//! are recorded. One that changes does so on its own thread, between two frames; where something changes that it has
+//! agreed on with others or holds open, such as an output line, it goes and comes. Where anything fails, everything becomes
+//! again what it was.
 
 use std::sync::Arc;
 use std::thread;
@@ -79,7 +80,7 @@ impl Crew {
         match self.make_room(changes, (&old, &new), &mut done) {
             Ok(ready) => {
                 self.engines.take(new.ways);
-                if !(changes.come.is_empty() && changes.gone.is_empty()) {
+                if !(ready.is_empty() && changes.gone.is_empty()) {
                     let names: Vec<&str> =
                         new.stations.iter().map(|one| one.name.as_str()).collect();
                     self.begin(&names, ready);
@@ -119,7 +120,8 @@ impl Crew {
                 Err(why) => return Err(why.to_string()),
             }
         }
-        for name in &changes.gone {
+        let anew = || changes.anew.iter().map(|(name, _)| name);
+        for name in changes.gone.iter().chain(anew()) {
             self.dismiss(name)?;
             done.gone.push(name.clone());
         }
@@ -127,6 +129,11 @@ impl Crew {
             let name = &station.name;
             self.change(station, &new.ways).map_err(|why| format!("station \"{name}\": {why}"))?;
             done.changed.push(name.clone());
+        }
+        for station in anew().filter_map(of_name) {
+            // Its jobs count on where they ended, so all of them must be recorded.
+            self.wait_while(|| self.roster.find(&station.name).is_some());
+            ready.push(self.set_up_after(&changes.gone, station, &new.ways)?);
         }
         for station in not_yet {
             ready.push(self.set_up_after(&changes.gone, station, &new.ways)?);

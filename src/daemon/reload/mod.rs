@@ -188,6 +188,7 @@ fn told(changes: &Changes) -> Vec<String> {
     let stations = changes
         .stations
         .iter()
+        .chain(&changes.anew)
         .map(|(name, what)| format!("station \"{name}\": {}", what.join(", ")));
     let mut told: Vec<String> = stations.collect();
     told.extend(changes.come.iter().map(|name| format!("station \"{name}\": new")));

@@ -30,12 +30,27 @@ impl Service {
         Service::start_with(site, watchdog, variables, None)
     }
 
+    /// The same without a watchdog, with these arguments.
+    pub fn start_as(site: &Site, arguments: &[&str]) -> Service {
+        Service::start_all(site, None, &[], None, arguments)
+    }
+
     /// The same, with a listening socket from the service manager.
     pub fn start_with(
         site: &Site,
         watchdog: Option<Duration>,
         variables: &[(&str, &str)],
         web: Option<&TcpListener>,
+    ) -> Service {
+        Service::start_all(site, watchdog, variables, web, &[])
+    }
+
+    fn start_all(
+        site: &Site,
+        watchdog: Option<Duration>,
+        variables: &[(&str, &str)],
+        web: Option<&TcpListener>,
+        arguments: &[&str],
     ) -> Service {
         let socket = site.dir.path().join("notify.sock");
         let _ = std::fs::remove_file(&socket);
@@ -56,6 +71,7 @@ impl Service {
         let names = "export WATCHDOG_PID=$$ LISTEN_PID=$$; exec \"$@\"";
         command.args(["-c", names, "sh"]);
         command.args([env!("CARGO_BIN_EXE_inspectd"), "run", "--config"]).arg(&site.file);
+        command.args(arguments);
         command.env("NOTIFY_SOCKET", &socket).envs(variables.iter().copied());
         if let Some(watchdog) = watchdog {
             command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());

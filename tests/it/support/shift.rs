@@ -46,7 +46,7 @@ impl Model for ByPicture {
 /// A recording into `dir` without bounds.
 pub fn record(dir: &Path, quality: Quality) -> Recording {
     let bounds = Bounds { max_bytes: None, keep_free_bytes: 0 };
-    Recording { dir: dir.to_owned(), quality, bounds }
+    Recording::new(dir.to_owned(), quality, bounds)
 }
 
 /// A running daemon of a site.
