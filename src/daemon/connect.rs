@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::publish::deliveries::{Delivered, Deliveries, Hearers};
 use crate::publish::inbox::Inbox;
 use crate::publish::topics::Topics;
-use crate::publish::{Publisher, PublisherHandle};
+use crate::publish::{PublishOptions, Publisher, PublisherHandle};
 use crate::sparkplug::{EdgeHandle, EdgeNode};
 use crate::store::Store;
 use crate::telemetry;
@@ -65,7 +65,7 @@ impl Wires {
         let traces = settings.traces.as_ref();
         let traces = traces.map(|options| Traces::start(options, &settings.device));
         let traces = traces.transpose().map_err(DaemonError::Other)?;
-        let hearers = hearers(settings, commands.as_ref(), traces.as_ref());
+        let hearers = hearers(commands.as_ref(), traces.as_ref());
         let publisher = start_publisher(runtime, settings, store, clock, hearers)?;
         let edge = start_edge_node(runtime, settings, store, clock)?;
         let copy = start_copy(settings, store)?;
@@ -101,7 +101,7 @@ impl Wires {
     }
 }
 
-/// Tells the broker and those behind it which stations there are.
+/// Tells the broker and those behind it which stations there are, and the connections where the broker is.
 pub struct News {
     commands: Option<Arc<Commands>>,
     publisher: Option<PublisherHandle>,
@@ -121,6 +121,16 @@ impl News {
         }
         if let Some(edge) = &self.edge {
             edge.set_stations(names);
+        }
+    }
+
+    /// The broker is reached from now on as `options` say.
+    pub fn route(&self, options: &PublishOptions) {
+        if let Some(publisher) = &self.publisher {
+            publisher.set_route(options.clone());
+        }
+        if let Some(edge) = &self.edge {
+            edge.set_route(options.clone());
         }
     }
 }
@@ -159,21 +169,15 @@ fn start_publisher(
 }
 
 /// Who hears what the broker says: commands, and what is made of deliveries.
-fn hearers(
-    settings: &Settings,
-    commands: Option<&Arc<Commands>>,
-    traces: Option<&Traces>,
-) -> Hearers {
+fn hearers(commands: Option<&Arc<Commands>>, traces: Option<&Traces>) -> Hearers {
     let inbox = commands.cloned().map(|commands| commands as Arc<dyn Inbox>);
-    let broker = settings.broker.as_ref().map(|broker| (broker.host.clone(), broker.port));
-    let counter = Told { traces: traces.cloned(), broker: broker.unwrap_or_default() };
+    let counter = Told { traces: traces.cloned() };
     Hearers { inbox, deliveries: Some(Arc::new(counter)) }
 }
 
 /// Counts deliveries, and traces them.
 struct Told {
     traces: Option<Traces>,
-    broker: (String, u16),
 }
 
 /// What a row tells that a trace is kept by.
@@ -196,7 +200,7 @@ impl Deliveries for Told {
         traces.delivered(&traces::Delivered {
             result_id,
             verdict,
-            broker: (&self.broker.0, self.broker.1),
+            broker: one.broker,
             topic: one.topic,
             bytes: one.row.payload.len(),
             is_replayed: one.is_replayed,

@@ -12,6 +12,8 @@ use crate::store::OutboxRow;
 pub struct Delivered<'d> {
     /// Its row in the outbox: which result, of which station, and what was told.
     pub row: &'d OutboxRow,
+    /// The broker's name or address, and its port.
+    pub broker: (&'d str, u16),
     /// Where it was sent.
     pub topic: &'d str,
     /// Whether it went as backlog.

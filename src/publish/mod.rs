@@ -115,9 +115,11 @@ impl Publisher {
         let (stop, stop_seen) = watch::channel(None);
         let (state_out, state) = watch::channel(PublishState::default());
         let (ended_out, ended) = watch::channel(None);
+        let (route, route_seen) = watch::channel(options.clone());
         let steering = Steering {
             wake: Arc::clone(&wake),
             stop: stop_seen,
+            route: route_seen,
             state: state_out,
             outgoing: Arc::clone(&outgoing),
             hearers,
@@ -128,10 +130,11 @@ impl Publisher {
             // Nobody may be waiting.
             let _ = ended_out.send(Some(drained));
         });
-        let stop = Arc::new(stop);
+        let (stop, route) = (Arc::new(stop), Arc::new(route));
         Ok(PublisherHandle {
             wake,
             stop,
+            route,
             state,
             ended,
             outgoing,
@@ -148,6 +151,7 @@ impl Publisher {
 pub struct PublisherHandle {
     wake: Arc<Notify>,
     stop: Arc<watch::Sender<Option<Instant>>>,
+    route: Arc<watch::Sender<PublishOptions>>,
     state: watch::Receiver<PublishState>,
     ended: watch::Receiver<Option<Drained>>,
     outgoing: Arc<Outgoing>,
@@ -190,6 +194,13 @@ impl PublisherHandle {
     pub fn set_stations(&self, stations: Vec<String>) {
         self.outgoing.put_stations(stations);
         self.wake.notify_one();
+    }
+
+    /// The broker is reached from now on as `options` say; all else in them is passed over. The connection that stands is
+    /// ended with a goodbye, and what was not acknowledged on it is sent to the other. From any thread; never blocks.
+    /// The options must have been checked.
+    pub fn set_route(&self, options: PublishOptions) {
+        self.route.send_replace(options);
     }
 
     /// Keeps `payload` (JSON) as the newest state of `kind`, of `station` or of the device, and sends

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::access::Access;
 use super::message;
 use super::tls::Tls;
 use super::topics::{self, Kind, NameError, Topics};
@@ -157,6 +158,29 @@ impl PublishOptions {
         }
     }
 
+    /// These options, but for how the broker is reached, which is as `other` says: what may be another from one
+    /// connection to the next.
+    #[must_use]
+    pub fn reaching_as(&self, other: &PublishOptions) -> PublishOptions {
+        let other = other.clone();
+        PublishOptions {
+            host: other.host,
+            port: other.port,
+            client_id: other.client_id,
+            protocol: other.protocol,
+            tls: other.tls,
+            username: other.username,
+            password_file: other.password_file,
+            password_credential: other.password_credential,
+            inflight: other.inflight,
+            backoff_min: other.backoff_min,
+            backoff_max: other.backoff_max,
+            watchdog: other.watchdog,
+            connect_timeout: other.connect_timeout,
+            ..self.clone()
+        }
+    }
+
     /// Finds the first setting that cannot work.
     pub fn check(&self) -> Result<(), PublishError> {
         Topics::new(&self.prefix, &self.device)?;
@@ -218,6 +242,11 @@ impl PublishOptions {
             Some((setting, _, wanted)) => Err(PublishError::Setting { setting, wanted }),
             None => Ok(()),
         }
+    }
+
+    /// Reads all files that a dial needs, to find what is wrong with them before. Blocks on the disk.
+    pub fn check_files(&self) -> Result<(), PublishError> {
+        Access::read(self).map(drop)
     }
 
     /// Reads the files of `tls`, to find what is wrong with them before a dial does.

@@ -159,6 +159,7 @@ impl<D: Dial> Session<D> {
         let Some(hearer) = &self.steering.hearers.deliveries else { return };
         hearer.delivered(&Delivered {
             row: &one.row,
+            broker: (&self.options.host, self.options.port),
             topic: &self.packets.topics().of(Kind::Result, Some(&one.row.station)),
             is_replayed: one.is_replayed,
             handed_over: one.handed_over,

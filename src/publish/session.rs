@@ -59,6 +59,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 enum End {
     /// It failed; there is to be another.
     Lost(String),
+    /// The broker is to be reached otherwise.
+    Moved,
     /// Asked to stop, and did.
     Stopped,
     /// Nobody steers any more.
@@ -69,6 +71,7 @@ enum End {
 pub(super) struct Steering {
     pub(super) wake: Arc<Notify>,
     pub(super) stop: watch::Receiver<Option<Instant>>,
+    pub(super) route: watch::Receiver<PublishOptions>,
     pub(super) state: watch::Sender<PublishState>,
     pub(super) outgoing: Arc<Outgoing>,
     pub(super) hearers: Hearers,
@@ -130,7 +133,15 @@ impl<D: Dial> Session<D> {
 
     /// Runs until it is stopped; answers what is left.
     pub(super) async fn run(mut self) -> Drained {
-        while let End::Lost(why) = self.converse().await {
+        loop {
+            let why = match self.converse().await {
+                End::Lost(why) => why,
+                End::Moved => {
+                    self.steering.state.send_modify(|state| state.connected = false);
+                    continue;
+                }
+                End::Stopped | End::Abandoned => break,
+            };
             let wait = self.backoff.next(rand::random());
             let broker = format!("{}:{}", self.options.host, self.options.port);
             let wait_ms = wait.as_millis() as u64;
@@ -164,6 +175,8 @@ impl<D: Dial> Session<D> {
             select! {
                 () = sleep_until(until) => return true,
                 changed = self.steering.stop.changed() => if changed.is_err() { return false },
+                // An error: nobody steers any more, which the line above tells.
+                Ok(()) = self.steering.route.changed() => return true,
                 _ = self.tick.tick() => {
                     self.housekeeping().await;
                 }
@@ -171,8 +184,24 @@ impl<D: Dial> Session<D> {
         }
     }
 
+    /// Takes the newest way to the broker, where it is another.
+    fn take_route(&mut self) {
+        let wanted = self.options.reaching_as(&self.steering.route.borrow_and_update());
+        if wanted == self.options {
+            return;
+        }
+        let broker = format!("{}:{}", wanted.host, wanted.port);
+        tracing::info!(%broker, "the MQTT broker is reached otherwise from now on");
+        self.backoff = Backoff::new(wanted.backoff_min, wanted.backoff_max);
+        // What the other one did not take.
+        self.learned_max_bytes = None;
+        self.blocks = Blocks::default();
+        self.options = wanted;
+    }
+
     /// Dials, and serves the connection to its end.
     async fn converse(&mut self) -> End {
+        self.take_route();
         if let Some(stations) = self.steering.outgoing.take_stations() {
             self.options.stations = stations;
         }
@@ -184,7 +213,7 @@ impl<D: Dial> Session<D> {
         let mut link = Link::new(self.dial.dial(&dial_options));
         let end = self.serve(&mut link).await;
         self.steering.outgoing.disconnected(link.replies());
-        if matches!(end, End::Stopped) && link.connected {
+        if matches!(end, End::Stopped | End::Moved) && link.connected {
             self.say_goodbye(link).await;
         }
         end
@@ -240,6 +269,7 @@ impl<D: Dial> Session<D> {
                     Ok(()) => link.look_again(),
                     Err(_) => return End::Abandoned,
                 },
+                Ok(()) = self.steering.route.changed() => return End::Moved,
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
                     return End::Lost(link.silence(&self.options));
                 }

@@ -180,10 +180,12 @@ impl EdgeNode {
         let told = Told::new(Kept::open(&options.kept_path), newest, broker.keep_alive);
         let (wake, news) = (Arc::new(Notify::new()), Arc::new(Newest::default()));
         let (stop, stop_seen) = watch::channel(None);
+        let (route, route_seen) = watch::channel(broker.clone());
         let (state_out, state) = watch::channel(EdgeState::default());
         let steering = Steering {
             wake: Arc::clone(&wake),
             stop: stop_seen,
+            route: route_seen,
             state: state_out,
             news: Arc::clone(&news),
             commands: commands.unwrap_or_else(|| Arc::new(NoCommands)),
@@ -197,8 +199,8 @@ impl EdgeNode {
             // Nobody may be waiting.
             let _ = ended_out.send(true);
         });
-        let stop = Arc::new(stop);
-        Ok(EdgeHandle { wake, news, stop, state, ended })
+        let (stop, route) = (Arc::new(stop), Arc::new(route));
+        Ok(EdgeHandle { wake, news, stop, route, state, ended })
     }
 }
 
@@ -227,6 +229,7 @@ pub struct EdgeHandle {
     wake: Arc<Notify>,
     news: Arc<Newest>,
     stop: Arc<watch::Sender<Option<Instant>>>,
+    route: Arc<watch::Sender<PublishOptions>>,
     state: watch::Receiver<EdgeState>,
     ended: watch::Receiver<bool>,
 }
@@ -249,6 +252,12 @@ impl EdgeHandle {
     pub fn set_stations(&self, stations: Vec<String>) {
         self.news().stations = Some(stations);
         self.wake.notify_one();
+    }
+
+    /// The broker is reached from now on as `options` say; all else in them is passed over. The session that stands ends
+    /// with a death certificate. From any thread; never blocks. The options must have been checked.
+    pub fn set_route(&self, options: PublishOptions) {
+        self.route.send_replace(options);
     }
 
     fn news(&self) -> MutexGuard<'_, News> {

@@ -45,6 +45,8 @@ enum End {
     Lost(String),
     /// The primary host went offline: a new connection waits for it.
     HostOffline,
+    /// The broker is to be reached otherwise.
+    Moved,
     /// Asked to stop, and did.
     Stopped,
     /// Nobody steers any more.
@@ -67,6 +69,7 @@ pub(super) struct News {
 pub(super) struct Steering {
     pub(super) wake: Arc<Notify>,
     pub(super) stop: watch::Receiver<Option<Instant>>,
+    pub(super) route: watch::Receiver<PublishOptions>,
     pub(super) state: watch::Sender<EdgeState>,
     pub(super) news: Arc<Newest>,
     pub(super) commands: Arc<dyn Commands>,
@@ -133,6 +136,10 @@ impl<D: Dial> Session<D> {
             self.tell(|state| (state.connected, state.born) = (false, false));
             let why = match end {
                 End::Stopped | End::Abandoned => break,
+                End::Moved => {
+                    self.parts.told.bring_back(Instant::now());
+                    continue;
+                }
                 End::HostOffline => "the primary host is offline".to_owned(),
                 End::Lost(why) => why,
             };
@@ -158,6 +165,8 @@ impl<D: Dial> Session<D> {
             select! {
                 () = sleep_until(dialled) => return true,
                 changed = self.parts.steering.stop.changed() => if changed.is_err() { return false },
+                // An error: nobody steers any more, which the line above tells.
+                Ok(()) = self.parts.steering.route.changed() => return true,
                 _ = self.tick.tick() => {
                     if let Err(why) = self.catch_up().await {
                         tracing::warn!(why, "the record could not be read");
@@ -169,6 +178,12 @@ impl<D: Dial> Session<D> {
 
     /// Dials, and serves the connection to its end.
     async fn converse(&mut self) -> End {
+        let parts = &mut self.parts;
+        let wanted = parts.broker.reaching_as(&parts.steering.route.borrow_and_update());
+        if wanted != parts.broker {
+            self.backoff = Backoff::new(wanted.backoff_min, wanted.backoff_max);
+            parts.broker = wanted;
+        }
         let bd_seq = self.parts.told.kept().next_bd_seq();
         self.keep().await;
         if let Some(host) = &mut self.host {
@@ -194,7 +209,7 @@ impl<D: Dial> Session<D> {
         };
         let end = self.serve(&mut link).await;
         match end {
-            End::Stopped | End::HostOffline if link.open => {
+            End::Stopped | End::HostOffline | End::Moved if link.open => {
                 let said = self.say_goodbye(link).await;
                 if said && matches!(end, End::Stopped) {
                     self.parts.told.conclude();
@@ -262,6 +277,7 @@ impl<D: Dial> Session<D> {
                     // Nobody steers any more. The broker tells of the death, as after a crash.
                     if changed.is_err() { return End::Abandoned }
                 }
+                Ok(()) = self.parts.steering.route.changed() => return End::Moved,
                 () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {
                     return End::Lost("nothing leaves any more, or no answer came".to_owned());
                 }

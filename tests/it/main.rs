@@ -45,6 +45,7 @@ mod hard_model;
 mod line;
 mod merge;
 mod monitoring;
+mod moves;
 mod mqtt;
 mod mqtt_5;
 mod mqtt_inbox;

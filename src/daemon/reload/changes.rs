@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::camera::Source;
 use crate::config::Settings;
+use crate::publish::PublishOptions;
 use crate::station::{EngineUse, Station};
 use crate::trigger;
 
@@ -23,6 +24,8 @@ pub struct Changes {
     pub retention: bool,
     /// The log tells more or less.
     pub log: bool,
+    /// The broker is reached otherwise.
+    pub broker: bool,
     /// The names of engines elsewhere that are new, no more, or asked otherwise.
     pub engines: Vec<String>,
 }
@@ -60,7 +63,10 @@ pub fn between(
     new: (&Settings, &[Arc<Station>]),
 ) -> Result<Changes, Vec<String>> {
     let restart = of_settings(old.0, new.0);
+    let broker = |settings: &Settings| settings.broker.clone();
     let mut changes = Changes {
+        broker: old.0.broker.is_some()
+            && reached_as(&broker(old.0), &broker(new.0)) != broker(old.0),
         retention: old.0.store.retention != new.0.store.retention,
         log: old.0.log.level != new.0.log.level,
         engines: other_engines(old.0, new.0),
@@ -91,7 +97,7 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
     let mut database = old.store.clone();
     database.retention = new.store.retention;
     // Which stations there are is told by their names.
-    let mut broker = old.broker.clone();
+    let mut broker = reached_as(&old.broker, &new.broker);
     if let (Some(broker), Some(new)) = (&mut broker, &new.broker) {
         broker.stations.clone_from(&new.stations);
     }
@@ -103,7 +109,7 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
         ("[device] name", old.device != new.device),
         ("[model]", old.model != new.model),
         ("[database]", database != new.store),
-        ("[broker]", broker != new.broker),
+        ("[broker], but for how it is reached", broker != new.broker),
         ("[sparkplug]", sparkplug != new.sparkplug),
         ("[postgres]", old.postgres != new.postgres),
         ("[modbus]", old.modbus != new.modbus),
@@ -112,6 +118,17 @@ fn of_settings(old: &Settings, new: &Settings) -> Vec<String> {
         ("[log] format", old.log.format != new.log.format),
     ];
     tables.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The broker `old`, reached as `new` says.
+fn reached_as(
+    old: &Option<PublishOptions>,
+    new: &Option<PublishOptions>,
+) -> Option<PublishOptions> {
+    match (old, new) {
+        (Some(old), Some(new)) => Some(old.reaching_as(new)),
+        _ => old.clone(),
+    }
 }
 
 /// The names of engines that are not in both, or not alike.

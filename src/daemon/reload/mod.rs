@@ -150,9 +150,19 @@ impl Reloader {
         if changes.is_empty() {
             return Ok(Reloaded { changed: Vec::new() });
         }
+        if changes.broker
+            && let Some(broker) = &settings.broker
+        {
+            broker.check_files().map_err(|why| why.to_string())?;
+        }
         if changes.concern_stations() {
             self.renewal.prepare(&settings, &stations)?;
             self.crew.rearrange(&changes, &current.stations, (&settings, &stations))?;
+        }
+        if changes.broker
+            && let Some(broker) = &settings.broker
+        {
+            self.crew.news.route(broker);
         }
         if changes.retention {
             // The keeper ends after the last line, so it hears this.
@@ -194,6 +204,7 @@ fn told(changes: &Changes) -> Vec<String> {
     told.extend(changes.come.iter().map(|name| format!("station \"{name}\": new")));
     told.extend(changes.gone.iter().map(|name| format!("station \"{name}\": gone")));
     told.extend(changes.engines.iter().map(|name| format!("engine \"{name}\"")));
+    told.extend(changes.broker.then(|| "[broker]".to_owned()));
     told.extend(changes.retention.then(|| "[retention]".to_owned()));
     told.extend(changes.log.then(|| "[log] level".to_owned()));
     told

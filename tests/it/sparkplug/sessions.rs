@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use inspectd::publish::PublishOptions;
 use inspectd::sparkplug::StationState;
 use inspectd::sparkplug::command::Command;
 use inspectd::sparkplug::metrics::Tag;
@@ -10,7 +11,7 @@ use srad_types::payload::metric::Value;
 use tempfile::tempdir;
 
 use super::recording::metric;
-use crate::support::edge::{Edge, Watcher, topic};
+use crate::support::edge::{Edge, NODE, STATIONS, Watcher, topic};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::tap::{Log, Sent, Tap};
 
@@ -56,6 +57,26 @@ async fn a_cut_brings_back_what_was_in_doubt_and_a_goodbye_does_not() {
     edge.wait("a result", |state| state.sent == 1).await;
     edge.stop().await;
     assert_eq!(results(&tap.log())[3..], [(3, false, 2)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_broker_is_told_births_and_the_one_before_a_death() {
+    let (first, second) = (Mosquitto::start(), Mosquitto::start());
+    let dir = tempdir().expect("a folder");
+    let (here, there) = (Tap::start(first.port()).await, Tap::start(second.port()).await);
+    let edge = Edge::start(dir.path(), here.port());
+    edge.wait("births", |state| state.born).await;
+    edge.commit("left", 1);
+    here.wait("a result", |log| results(log).len() == 1).await;
+    let stations = STATIONS.map(str::to_owned);
+    edge.handle.set_route(PublishOptions::new("127.0.0.1", there.port(), NODE, &stations));
+    there.wait("births", |log| log.of("DBIRTH").len() == 2).await;
+    here.wait("a death", |log| log.of("NDEATH").len() == 1).await;
+    edge.commit("right", 2);
+    there.wait("a result", |log| results(log).contains(&(2, false, 0))).await;
+    edge.stop().await;
+    assert_eq!(results(&here.log()), [(1, false, 0)]);
+    assert_eq!(there.log().of("NBIRTH").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
