@@ -29,7 +29,11 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<Page> {
-    let entries = fs::read_dir(root().join("docs/handbook")).expect("the handbook");
+    pages_in("docs/handbook")
+}
+
+fn pages_in(folder: &str) -> Vec<Page> {
+    let entries = fs::read_dir(root().join(folder)).expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut paths: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
@@ -93,12 +97,19 @@ fn the_commands_of_each_page_run_in_their_order() {
 #[test]
 fn links_lead_to_files_and_every_page_is_in_the_contents() {
     let contents = page("SUMMARY.md");
-    for page in pages() {
-        let name = page.path.file_name().unwrap().to_str().unwrap().to_owned();
-        assert!(
-            name == "SUMMARY.md" || contents.contains(&format!("({name})")),
-            "{name} is in no contents"
-        );
+    let handbook = pages();
+    let names = handbook.iter().map(|page| page.path.file_name().unwrap().to_str().unwrap());
+    for name in names.filter(|name| *name != "SUMMARY.md") {
+        assert!(contents.contains(&format!("({name})")), "{name} is in no contents");
+    }
+    let readme = fs::read_to_string(root().join("README.md")).expect("a page");
+    let subjects = pages_in("docs");
+    for page in &subjects {
+        let name = page.path.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("docs/{name})")), "README.md does not lead to {name}");
+    }
+    for page in handbook.into_iter().chain(subjects).chain(pages_in("")) {
+        let name = page.path.display();
         for target in page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap_or_default();
             if file.is_empty() || file.contains("://") {

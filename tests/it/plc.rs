@@ -522,10 +522,10 @@ fn a_model_that_fails_is_a_fault_until_reset() {
 }
 
 #[test]
-fn the_commands_of_the_readme_are_accepted() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("readable");
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("    mosquitto_pub "));
+fn the_commands_of_the_page_are_accepted() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/controller.md");
+    let page = fs::read_to_string(page).expect("readable");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("    mosquitto_pub "));
     let lines: Vec<&str> = lines.collect();
     assert!(lines.len() >= 3, "{lines:?}");
     let broker = Mosquitto::start();
