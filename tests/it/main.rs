@@ -61,6 +61,7 @@ mod quality;
 mod quantize;
 mod recover;
 mod reload;
+mod reloads;
 mod remote;
 mod replay;
 mod retention;
