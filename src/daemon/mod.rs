@@ -19,6 +19,7 @@ mod eye;
 mod filming;
 mod floor;
 mod heads;
+mod inspecting;
 mod keeper;
 mod ledger;
 mod line;
@@ -192,19 +193,7 @@ pub fn serve<M: Model + Send>(
     let runtime = runtime()?;
     let wires = Wires::open(settings, &runtime, &store, &clock, &desks)?;
     let (caller, calls) = flume::bounded(1);
-    let recorder = Arc::new(Recorder::new(Office {
-        store: store.clone(),
-        publisher: wires.publisher.clone(),
-        edge: wires.edge.clone(),
-        traces: wires.traces.clone(),
-        keeper: caller.clone(),
-        roster: Arc::clone(&roster),
-        clerk: clerk.clone(),
-        stop: Arc::clone(&stop),
-        vitals: Arc::clone(&vitals),
-        run: run.clone(),
-        lines: options.lines,
-    }));
+    let recorder = Arc::new(open_office(&floor, &wires, &roster, caller.clone(), &run));
     let (watcher, outputs) = (Arc::clone(&floor.watcher), Arc::clone(&floor.outputs));
     let ledger: Arc<dyn SerialLedger> = Arc::new(Ledger::new(store.clone(), floor.lists.clone()));
     let engines = Arc::new(opened.begin(Asking {
@@ -270,6 +259,29 @@ pub fn serve<M: Model + Send>(
     let summary = conclude(&recorder, wires, &store, &runtime);
     let (frames_delivered, frames_dropped) = seen?;
     Ok(Summary { frames_delivered, frames_dropped, ..summary })
+}
+
+/// Where every record passes.
+fn open_office(
+    floor: &Floor,
+    wires: &Wires,
+    roster: &Arc<Roster>,
+    keeper: flume::Sender<keeper::Call>,
+    run: &events::Run,
+) -> Recorder {
+    Recorder::new(Office {
+        store: floor.store.clone(),
+        publisher: wires.publisher.clone(),
+        edge: wires.edge.clone(),
+        traces: wires.traces.clone(),
+        keeper,
+        roster: Arc::clone(roster),
+        clerk: floor.clerk.clone(),
+        stop: Arc::clone(&floor.stop),
+        vitals: Arc::clone(&floor.vitals),
+        run: run.clone(),
+        lines: floor.options.lines,
+    })
 }
 
 /// Records the end and tells of it; answers all but the frames.

@@ -50,6 +50,11 @@ impl State {
         self.roster.all().iter().map(|one| one.desk.status()).collect()
     }
 
+    fn model(&self) -> Model {
+        let renewed = self.reloader.as_ref().and_then(|reloader| reloader.model_bytes());
+        Model { planned_bytes: renewed.or(self.model.planned_bytes), ..self.model.clone() }
+    }
+
     fn broker(&self) -> Option<Broker> {
         let state = self.publisher.as_ref()?.state().borrow().clone();
         Some(Broker {
@@ -167,7 +172,7 @@ impl Answers for State {
             at: self.clock.now().wall,
             up_s: self.since.elapsed().as_secs_f64(),
             health,
-            model: self.model.clone(),
+            model: self.model(),
             stations,
             broker,
             postgres,

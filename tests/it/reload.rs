@@ -195,6 +195,19 @@ fn places_and_expected_serials_are_others_from_one_part_to_the_next() {
     let state: serde_json::Value = serde_json::from_slice(&top.stdout).expect("JSON");
     assert_eq!(state["stations"][0]["queue_places"], 3, "{state}");
 
+    // More text for the model to read takes more memory, and that is told.
+    let planned =
+        |state: &serde_json::Value| state["model"]["planned_bytes"].as_u64().expect("known");
+    let before = planned(&state);
+    let text = fs::read_to_string(&station).unwrap();
+    let longer = format!("task = \"serial\"\nsystem = \"{}\"\n", "Look well. ".repeat(60));
+    fs::write(&station, text.replacen("task = \"serial\"\n", &longer, 1)).unwrap();
+    let (code, told) = reload(&service);
+    assert_eq!(code, Some(0), "{told}");
+    let top = service.command(&["top", "--json"]);
+    let state: serde_json::Value = serde_json::from_slice(&top.stdout).expect("JSON");
+    assert!(planned(&state) > before, "{state}");
+
     // A list that cannot be is refused, and the one before holds.
     fs::write(&list, [0xff, 0xfe, b'\n']).unwrap();
     let (code, told) = reload(&service);

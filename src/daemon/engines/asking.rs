@@ -5,8 +5,8 @@ use std::thread::{self, JoinHandle};
 
 use super::turns::{Place, Turns};
 use crate::daemon::desk::InHand;
+use crate::daemon::inspecting::{Here, inspect};
 use crate::daemon::recorder::Recorder;
-use crate::daemon::work::{self, Here};
 use crate::daemon::{DaemonError, Stop};
 use crate::inspector::{Clerk, Inspector, RemoteModel, SerialLedger};
 
@@ -59,7 +59,7 @@ impl Queue {
         let mut inspector =
             Inspector::new(self.model.clone(), clerk.clone()).with_ledger(Arc::clone(ledger));
         while let Some((part, place)) = self.intake.take(turns) {
-            work::inspect(part, &mut inspector, &|| place.enter(), Here { recorder, stop });
+            inspect(part, &mut inspector, &|| place.enter(), Here { recorder, stop });
         }
     }
 }

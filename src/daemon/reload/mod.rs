@@ -9,6 +9,7 @@ mod crew;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -31,11 +32,16 @@ pub trait Renewal: Debug + Send + Sync {
     /// Everything that is wrong with it, for people.
     fn read(&self) -> Result<(Settings, Vec<Station>), String>;
 
-    /// Lets the model be ready for the questions of `stations`, those before included.
+    /// Lets the model be ready for the questions of `stations`, those before included. Answers the memory that it is
+    /// planned with then, in bytes, where that is known.
     ///
     /// # Errors
     /// Why it cannot be.
-    fn prepare(&self, settings: &Settings, stations: &[Arc<Station>]) -> Result<(), String>;
+    fn prepare(
+        &self,
+        settings: &Settings,
+        stations: &[Arc<Station>],
+    ) -> Result<Option<u64>, String>;
 }
 
 /// The configuration's files, and the engine.
@@ -63,10 +69,14 @@ impl Renewal for FromFiles {
         }
     }
 
-    fn prepare(&self, settings: &Settings, stations: &[Arc<Station>]) -> Result<(), String> {
+    fn prepare(
+        &self,
+        settings: &Settings,
+        stations: &[Arc<Station>],
+    ) -> Result<Option<u64>, String> {
         let needing = |station: &&Arc<Station>| station.needs_model();
         let local: Vec<Arc<Station>> = stations.iter().filter(needing).cloned().collect();
-        let Some(first) = local.first() else { return Ok(()) };
+        let Some(first) = local.first() else { return Ok(None) };
         let Some(questions) = &self.questions else {
             return Err(format!(
                 "station \"{}\" asks the device's own model, which no station asked at the start; \
@@ -74,8 +84,9 @@ impl Renewal for FromFiles {
                 first.name
             ));
         };
-        plan::admit(settings, &local).map_err(|why| why.to_string())?;
-        questions.prepare(&local).map_err(|why| why.to_string())
+        let plan = plan::admit(settings, &local).map_err(|why| why.to_string())?;
+        questions.prepare(&local).map_err(|why| why.to_string())?;
+        Ok(Some(plan.footprint.total_bytes()))
     }
 }
 
@@ -93,6 +104,8 @@ pub struct Reloader {
     keeper: flume::Sender<Call>,
     store: Store,
     current: Mutex<Current>,
+    /// Memory that the model is planned with since the last reload; 0: as at the start.
+    model_bytes: AtomicU64,
 }
 
 struct Current {
@@ -111,7 +124,12 @@ impl Reloader {
         (settings, of_start, run): (Settings, Vec<Arc<Station>>, events::Run),
     ) -> Reloader {
         let current = Mutex::new(Current { settings, stations: of_start, run });
-        Reloader { renewal, crew, keeper, store, current }
+        Reloader { renewal, crew, keeper, store, current, model_bytes: AtomicU64::new(0) }
+    }
+
+    /// Memory that the model is planned with, in bytes, where a reload has changed it.
+    pub fn model_bytes(&self) -> Option<u64> {
+        Some(self.model_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Reads the configuration again and takes it.
@@ -156,8 +174,9 @@ impl Reloader {
             broker.check_files().map_err(|why| why.to_string())?;
         }
         if changes.concern_stations() {
-            self.renewal.prepare(&settings, &stations)?;
+            let model_bytes = self.renewal.prepare(&settings, &stations)?;
             self.crew.rearrange(&changes, &current.stations, (&settings, &stations))?;
+            self.model_bytes.store(model_bytes.unwrap_or(0), Ordering::Relaxed);
         }
         if changes.broker
             && let Some(broker) = &settings.broker

@@ -107,8 +107,8 @@ impl Renewal for Files {
         Ok((loaded.settings, loaded.stations))
     }
 
-    fn prepare(&self, _: &Settings, _: &[Arc<Station>]) -> Result<(), String> {
-        Ok(())
+    fn prepare(&self, _: &Settings, _: &[Arc<Station>]) -> Result<Option<u64>, String> {
+        Ok(None)
     }
 }
 
