@@ -248,3 +248,30 @@ fn a_real_prometheus_reads_what_the_daemon_serves() {
     }
     assert!(service.stop().0.success());
 }
+
+#[test]
+fn grafanas_own_types_read_the_whole_dashboard() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/grafana/bin/python");
+    if !python.exists() {
+        eprintln!("SKIPPED: no types of Grafana in target/grafana; scripts/test installs them");
+        return;
+    }
+    let read = |dashboard: &Path| {
+        let told =
+            Command::new(&python).arg(root.join("tests/dashboard.py")).arg(dashboard).output();
+        let told = told.expect("it runs");
+        (told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned())
+    };
+    let ours = folder().join("grafana.json");
+    let (code, told) = read(&ours);
+    assert_eq!(code, Some(0), "{told}");
+    // One that has a key which Grafana does not know is found out.
+    let dir = tempfile::tempdir().expect("a folder");
+    let wrong = dir.path().join("wrong.json");
+    let text = fs::read_to_string(ours).expect("readable");
+    fs::write(&wrong, text.replacen("\"reduceOptions\"", "\"reduceOption\"", 1)).expect("written");
+    let (code, told) = read(&wrong);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("options/reduceOption: not known"), "{told}");
+}
