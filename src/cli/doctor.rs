@@ -27,8 +27,8 @@ Examples:
   inspectd doctor                        (before the service is started, or when something is wrong)
   sudo -u inspectd inspectd doctor       (with the rights that the service has)
 
-Each line is good, something to see to (!), or something that keeps parts from being inspected (x): then the
-exit code is 6.";
+Each line is good, something to see to (!), or something that keeps parts from being inspected
+(x): then the exit code is 6.";
 
 /// Longest wait for another machine, or for the daemon.
 const PATIENCE: Duration = Duration::from_secs(3);

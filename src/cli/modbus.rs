@@ -13,9 +13,9 @@ Examples:
   inspectd modbus map
   inspectd modbus map --config config/inspectd.toml --csv > registers.csv
 
-Addresses count from 0, as requests do; tools that write 40001 for the first holding register add 40001
-to them. Holding registers (function 3) and input registers (function 4) are the same. Read a station's
-whole block in one request: then all of it is of one moment.";
+Addresses count from 0, as requests do; tools that write 40001 for the first holding register add
+40001 to them. Holding registers (function 3) and input registers (function 4) are the same. Read
+a station's whole block in one request: then all of it is of one moment.";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {

@@ -16,10 +16,12 @@ Examples:
   systemctl reload inspectd                            (the same, through the service manager)
   kill -HUP $(pidof inspectd)                          (the same; what came of it is in the log)
 
-What a running daemon can take: stations whose file is new, gone or changed; recipes; lists of expected serials;
-[engines]; how the [broker] is reached; [retention]; the level of [log]. A station whose [plc], [gpio], [modbus], [footage], photo eye or kind of
-trigger is another finishes its parts in hand and comes anew; the others change between two frames. For anything else it is refused and says so: then
-`systemctl restart inspectd`. Either way no part is lost, and what waits for the broker goes on waiting.";
+What a running daemon can take: stations whose file is new, gone or changed; recipes; lists of
+expected serials; [engines]; how the [broker] is reached; [retention]; the level of [log].
+Most of a station changes between two frames. One whose [plc], [gpio], [modbus], [footage],
+photo eye or kind of trigger is another finishes its parts in hand and comes anew.
+For anything else it is refused and says so: then `systemctl restart inspectd`. Either way no
+part is lost, and what waits for the broker goes on waiting.";
 
 /// Each station's thread has half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -23,9 +23,9 @@ Examples:
   inspectd serial test --config config/inspectd.toml --station demo A7K2M9PX AOK2M9PX
   inspectd serial test --station plate --json < serials.txt
 
-Each serial is judged as if it had been read from a part of the station now: template, check digit,
-look-alikes, the list of expected serials, other parts in the audit log. Nothing is written. The exit
-code is 0 if all hold and 6 if one does not.";
+Each serial is judged as if it had been read from a part of the station now: template, check
+digit, look-alikes, the list of expected serials, other parts in the audit log. Nothing is
+written. The exit code is 0 if all hold and 6 if one does not.";
 
 /// Most serials of one call.
 const SERIALS_MAX: usize = 1_000_000;

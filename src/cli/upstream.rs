@@ -19,10 +19,12 @@ Examples:
   inspectd upstream check --all --config office.toml";
 
 const CHECK_EXAMPLES: &str = "\
-Nothing but what PostgreSQL holds is needed to prove a chain; where the log itself is on this machine, each record
-is compared with it, too. Exit codes: 7 a copy does not hold; 6 PostgreSQL cannot be asked.
+Nothing but what PostgreSQL holds is needed to prove a chain; where the log itself is on this
+machine, each record is compared with it, too. Exit codes: 7 a copy does not hold; 6 PostgreSQL
+cannot be asked.
 
-Of the configuration [database] and [postgres] are read, so for an office computer a file with [postgres] will do.
+Of the configuration [database] and [postgres] are read, so for an office computer a file with
+[postgres] will do.
 
 Examples:
   inspectd upstream check

@@ -25,9 +25,9 @@ Examples:
   inspectd model accuracy --model DIR --formats f32,q4_k_m --cache auto,compact
 
 Each format is made in memory of the model's own weights and asked what the weights in f32 were
-asked. Rows that are not whole blocks are filled up with zeros, so a small model shows each format's
-own rounding. `--set` adds what people feel: verdicts, serials, escapes, and how many answers are
-the same, letter for letter.";
+asked. Rows that are not whole blocks are filled up with zeros, so a small model shows each
+format's own rounding. `--set` adds what people feel: verdicts, serials, escapes, and how many
+answers are the same, letter for letter.";
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {

@@ -18,10 +18,10 @@ use crate::vlm::device;
 use crate::{config, telemetry};
 
 pub const EXAMPLES: &str = "\
-The model answers the station's questions about every picture of the folder, each as what a region
-sees, and the mean square of every decoder matrix's inputs is written. A q8_0 file made before does
-as well as the publisher's folder and needs half the memory: here the whole model is loaded, so that
-the 2 GB with which `quantize` makes do are not enough.
+The model answers the station's questions about every picture of the folder, each as what a
+region sees, and the mean square of every decoder matrix's inputs is written. A q8_0 file made
+before does as well as the publisher's folder and needs half the memory: here the whole model is
+loaded, so that the 2 GB with which `quantize` makes do are not enough.
 
 Examples:
   inspectd model calibrate --model phi3v-q8_0.gguf -c inspectd.toml --station press-3 \\

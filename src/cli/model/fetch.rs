@@ -16,7 +16,8 @@ Examples:
   inspectd model fetch --repo OWNER/NAME --endpoint http://mirror.plant:8080 --out DIR
 
 This is the only command that opens a connection out of the plant, and it does so only when it is
-called. A cut download goes on where it was when the command is called again. HTTPS_PROXY is heeded.
+called. A cut download goes on where it was when the command is called again. HTTPS_PROXY is
+heeded.
 
 Without a network: fetch the model where there is one, copy the folder on a USB stick, then here
   inspectd model verify --model /media/usb/phi-3-vision

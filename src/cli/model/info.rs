@@ -26,10 +26,11 @@ Examples:
   inspectd model info --config /etc/inspectd/inspectd.toml --measure    once on each machine
   inspectd model info --model DIR --measure --json
 
---measure loads the model and times it here. With --config the figures are kept in measurements.json
-beside the audit log, where `inspectd check` and `inspectd run` find them; without a measurement the
-seconds are estimated: 30 GFLOP/s a core for pictures and prompts, one reading of the decoder's
-weights at 10 GB/s for each token of an answer. An estimate may be wrong by a factor of a few.";
+--measure loads the model and times it here. With --config the figures are kept in
+measurements.json beside the audit log, where `inspectd check` and `inspectd run` find them;
+without a measurement the seconds are estimated: 30 GFLOP/s a core for pictures and prompts, one
+reading of the decoder's weights at 10 GB/s for each token of an answer. An estimate may be wrong
+by a factor of a few.";
 
 #[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["model", "config"]))]
