@@ -65,23 +65,32 @@ impl RemoteModel {
     /// falls back.
     ///
     /// # Errors
-    /// The station and question that cannot be asked.
+    /// As [`RemoteModel::prepare`].
     pub fn new(
         engine: Arc<Engine>,
         stations: &[Arc<Station>],
         local: Option<Arc<dyn LocalAsker>>,
     ) -> Result<RemoteModel, PrepareError> {
         let model = RemoteModel { engine, prepared: Arc::default(), local };
-        let name = &model.engine.options().name;
+        model.prepare(stations)?;
+        Ok(model)
+    }
+
+    /// Prepares every question of those `stations` that ask this engine.
+    ///
+    /// # Errors
+    /// The station and question that cannot be asked.
+    pub fn prepare(&self, stations: &[Arc<Station>]) -> Result<(), PrepareError> {
+        let name = &self.engine.options().name;
         let asks = |station: &&Arc<Station>| {
             station.engine.as_ref().is_some_and(|used| used.name == *name)
         };
         for station in stations.iter().filter(asks).flat_map(|station| station.recipes()) {
             for question in &station.questions {
-                model.prepared(station, question)?;
+                self.prepared(station, question)?;
             }
         }
-        Ok(model)
+        Ok(())
     }
 
     /// The question, prepared: anew if the station is configured otherwise than it was.

@@ -39,7 +39,7 @@ pub struct Ways {
 
 #[derive(Clone)]
 struct Elsewhere {
-    options: EngineOptions,
+    model: RemoteModel,
     parts: flume::Sender<InHand>,
 }
 
@@ -108,14 +108,17 @@ impl Ways {
         };
         for options in settings.engines.iter().filter(is_asked) {
             let known = self.elsewhere.get(&options.name);
-            let engine = match known.filter(|known| known.options == *options) {
-                Some(known) => known.clone(),
+            let engine = match known.filter(|known| known.model.engine().options() == options) {
+                Some(known) => {
+                    known.model.prepare(stations)?;
+                    known.clone()
+                }
                 None => {
                     let model =
                         RemoteModel::new(open(options)?, stations, Some(Arc::clone(local)))?;
                     let (parts, taken) = flume::unbounded();
-                    queues.push(Queue::new(model, taken));
-                    Elsewhere { options: options.clone(), parts }
+                    queues.push(Queue::new(model.clone(), taken));
+                    Elsewhere { model, parts }
                 }
             };
             elsewhere.insert(options.name.clone(), engine);
