@@ -135,14 +135,21 @@ impl Kept {
     }
 }
 
-/// The length of a file up to the end of its last whole line.
+/// The length of a file up to the end of its last whole line. What is torn may be longer than any line: a power cut can
+/// leave a file that has grown and holds nothing there.
 fn whole_length(file: &mut File) -> io::Result<u64> {
     use std::io::{Seek, SeekFrom};
-    let end = file.metadata()?.len();
-    let from = end.saturating_sub(ENTRY_MAX_BYTES as u64 + 1);
-    file.seek(SeekFrom::Start(from))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    let torn = tail.iter().rev().take_while(|byte| **byte != b'\n').count();
-    Ok(end - torn as u64)
+    let mut end = file.metadata()?.len();
+    let mut block = [0; 4096];
+    while end > 0 {
+        let from = end.saturating_sub(block.len() as u64);
+        let piece = &mut block[..(end - from) as usize];
+        file.seek(SeekFrom::Start(from))?;
+        file.read_exact(piece)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(from + at as u64 + 1);
+        }
+        end = from;
+    }
+    Ok(0)
 }

@@ -320,6 +320,7 @@ mod tests {
         let path = dir.path().join("expected/press.list");
         let mut text = std::fs::read(&path).unwrap();
         text.extend_from_slice(b"C3\nD4\xff");
+        text.resize(text.len() + 10_000, 0);
         std::fs::write(&path, text).unwrap();
         let (lists, _) = open(dir.path(), &rule);
         assert_eq!(entries(&lists), ["B2", "C3"]);

@@ -68,6 +68,20 @@ pub fn decode(bytes: Vec<u8>) -> Result<Rgb8, String> {
     if is_torn_jpeg(&bytes) {
         return Err("it is a JPEG without an end; it was not written to the end".to_owned());
     }
+    if has_torn_palette(&bytes) {
+        return Err("it is a PNG with a damaged palette".to_owned());
+    }
+    without_panic(|| decode_sound(bytes))
+}
+
+/// A decoder that finds no way out on a picture must not take the line along.
+fn without_panic<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // What it leaves behind is dropped with its bytes.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("it is damaged in a way that its decoder does not know".to_owned()))
+}
+
+fn decode_sound(bytes: Vec<u8>) -> Result<Rgb8, String> {
     let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(|error| error.to_string())?;
     let mut limits = image::Limits::default();
@@ -98,6 +112,23 @@ pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether a PNG has a palette that does not end with a whole colour: png 0.18.1 panics on one.
+fn has_torn_palette(bytes: &[u8]) -> bool {
+    let Some(mut chunks) = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n") else { return false };
+    // Length, kind, content, sum.
+    while let Some((head, rest)) = chunks.split_first_chunk::<8>() {
+        let [a, b, c, d, kind @ ..] = *head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        match &kind {
+            b"PLTE" if !length.is_multiple_of(3) => return true,
+            // No palette comes behind the first pixels.
+            b"IDAT" => return false,
+            _ => chunks = rest.get(length.saturating_add(4)..).unwrap_or_default(),
+        }
+    }
+    false
+}
+
 /// Whether a JPEG lacks its end marker. Decoders fill the missing part with grey and say nothing, and
 /// half a picture must not be inspected.
 pub fn is_torn_jpeg(bytes: &[u8]) -> bool {
@@ -108,6 +139,30 @@ pub fn is_torn_jpeg(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_torn_palette_is_refused_and_a_whole_one_read() {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_palette(vec![0, 1, 2, 30, 31, 32]);
+        let mut writer = encoder.write_header().expect("a head");
+        writer.write_image_data(&[1, 0]).expect("two pixels");
+        writer.finish().expect("an end");
+        let whole = decode(bytes.clone()).expect("a picture");
+        assert_eq!(whole.data, [30, 31, 32, 0, 1, 2]);
+        let at = bytes.windows(4).position(|four| four == b"PLTE").expect("a palette");
+        bytes.splice(at - 4..at + 10, [&[0, 0, 0, 5][..], b"PLTE", &[0, 1, 2, 30, 31]].concat());
+        let torn = decode(bytes).expect_err("five bytes are no colours");
+        assert!(torn.contains("damaged palette"), "{torn}");
+    }
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error() {
+        let told = without_panic::<()>(|| panic!("as a decoder would"));
+        assert!(told.expect_err("no picture").contains("does not know"));
+        assert_eq!(without_panic(|| Ok(7)), Ok(7));
+    }
 
     #[test]
     fn half_a_jpeg_and_what_is_no_file_are_refused() {
