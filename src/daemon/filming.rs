@@ -40,11 +40,15 @@ impl Recording {
         let options = FilmOptions { quality: self.quality, bounds: self.bounds, patient };
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let times = begun.entry(station.name.clone()).or_default();
-        let again = if *times == 0 { String::new() } else { format!("-{}", *times + 1) };
-        let dir = self.dir.join(format!("{}{again}", station.name));
+        let mut dir = self.dir.join(&station.name);
+        // Another station may be called so.
+        while *times > 0 && dir.exists() {
+            *times += 1;
+            dir = self.dir.join(format!("{}-{times}", station.name));
+        }
         let film = Film::begin(&dir, subject(station, device), options)
             .map_err(|why| DaemonError::Other(why.to_string()))?;
-        *times += 1;
+        *times = (*times).max(1);
         Ok(film)
     }
 }

@@ -168,9 +168,8 @@ impl Reloader {
         if changes.is_empty() {
             return Ok(Reloaded { changed: Vec::new() });
         }
-        if changes.broker
-            && let Some(broker) = &settings.broker
-        {
+        let moved = settings.broker.as_ref().filter(|_| changes.broker);
+        if let Some(broker) = moved {
             broker.check_files().map_err(|why| why.to_string())?;
         }
         if changes.concern_stations() {
@@ -178,9 +177,7 @@ impl Reloader {
             self.crew.rearrange(&changes, &current.stations, (&settings, &stations))?;
             self.model_bytes.store(model_bytes.unwrap_or(0), Ordering::Relaxed);
         }
-        if changes.broker
-            && let Some(broker) = &settings.broker
-        {
+        if let Some(broker) = moved {
             self.crew.news.route(broker);
         }
         if changes.retention {

@@ -11,16 +11,9 @@ use inspectd::simulate::{Mix, SetOptions, write_set};
 use inspectd::store::{Filter, Reader, Record};
 use inspectd::verdict::Outcome;
 
-use crate::support::engine_server::{Act, Asked, EngineServer};
+use crate::support::engine_server::{Act, EngineServer, right};
 use crate::support::mosquitto::DEADLINE;
 use crate::support::station::Site;
-
-const SERIAL: &str = r#"{"legible":true,"serial":"A7K2M9PX"}"#;
-const CLEAN: &str = r#"{"inspectable":true,"defects":[]}"#;
-
-fn right(asked: &Asked) -> Act {
-    Act::Answer(if asked.question() == "serial" { SERIAL } else { CLEAN }.to_owned())
-}
 
 /// A daemon that is killed if its test ends early.
 struct Daemon(Child);

@@ -10,21 +10,11 @@ use inspectd::verdict::Outcome;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::support::engine_server::{Act, Asked, EngineServer};
+use crate::support::engine_server::{EngineServer, right};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::plc::{self, Controller, Running, find, log};
 use crate::support::reload::{file, nothing_is_lost, wait_until};
 use crate::support::station::Site;
-
-fn right(asked: &Asked) -> Act {
-    let is_serial = asked.question() == "serial";
-    let answer = if is_serial {
-        r#"{"legible":true,"serial":"A7K2M9PX"}"#
-    } else {
-        r#"{"inspectable":true,"defects":[]}"#
-    };
-    Act::Answer(answer.to_owned())
-}
 
 /// What the files say.
 #[derive(Clone, Debug)]
