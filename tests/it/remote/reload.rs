@@ -35,6 +35,14 @@ impl Gate {
     }
 }
 
+struct OpensAtEnd(Gate);
+
+impl Drop for OpensAtEnd {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 /// The site's main file with these engines (name, address, more keys), and no others.
 fn engines(site: &Site, engines: &[(&str, &str, &str)]) {
     let main = fs::read_to_string(&site.file).expect("readable");
@@ -88,6 +96,8 @@ fn results_keep_the_order_of_triggers_whoever_answers() {
             right(asked)
         }
     });
+    // A test that fails must end: the server waits for whoever is at the gate.
+    let _opened = OpensAtEnd(closed.clone());
     let quick = EngineServer::start(|asked, _| right(asked));
     let broker = Mosquitto::start();
     let controller = Controller::new(&broker);
